@@ -1,0 +1,117 @@
+"""Where an array lives decides where code runs: NumPy on the CPU, CuPy on an NVIDIA GPU.
+
+There is no global mode. A function that creates arrays begins with `xp = array_module(x)` and
+then writes `xp.empty(...)`; everything else is an operator or a method, which both libraries spell
+alike. So a result on the CPU and one on the GPU can be compared in one notebook cell.
+
+This is the only file that names CuPy, and it imports it only when a CuPy array is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: duck-typed on purpose
+Module: TypeAlias = Any  # the module numpy or the module cupy
+
+BACKENDS = ("numpy", "cupy")
+
+
+class BackendError(TypeError):
+    """Arrays of two backends met in one call, or a backend is not installed or has no device."""
+
+
+def backend_name(x: Array) -> str | None:
+    """"numpy" or "cupy" for an array of either; None for anything else (a number, None, a list)."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return "numpy"
+    return "cupy" if type(x).__module__.partition(".")[0] == "cupy" else None
+
+
+def array_module(*arrays: Array, **named: Array) -> Module:
+    """The module (`numpy` or `cupy`) whose functions work on the given arrays.
+
+    Args:
+        arrays, named: arrays of one backend; numbers and None are passed over. Give names,
+            `array_module(x=x, w=w)`, where an error should speak of `x` and `w`.
+    Returns:
+        The module. NumPy when no argument is an array.
+    Raises:
+        BackendError: the arrays are of both backends; the message names one of each.
+    """
+    found: dict[str, str] = {}  # backend -> the first argument of that backend, in words
+    for name, x in [*((f"argument {i}", a) for i, a in enumerate(arrays)), *named.items()]:
+        backend = backend_name(x)
+        if backend is not None and backend not in found:
+            found[backend] = f"{name} is a {backend} array of shape {tuple(x.shape)}"
+    if len(found) > 1:
+        raise BackendError(
+            f"arrays of two backends are mixed: {' and '.join(found.values())}; "
+            'move one of them with to_backend(x, "numpy") or to_backend(x, "cupy")'
+        )
+    return sys.modules["cupy"] if "cupy" in found else np
+
+
+def available() -> tuple[str, ...]:
+    """The backends usable on this machine: always "numpy"; "cupy" with CuPy and a CUDA device."""
+    try:
+        import cupy
+    except ImportError:
+        return ("numpy",)
+    return BACKENDS if cupy.cuda.is_available() else ("numpy",)
+
+
+def module_of(backend: str) -> Module:
+    """The module of a backend by name, or a BackendError saying how to get it."""
+    if backend == "numpy":
+        return np
+    if backend != "cupy":
+        raise BackendError(f"backend is {backend!r}, expected one of {BACKENDS}")
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendError(
+            "backend 'cupy' needs CuPy: pip install 'tinyconvlstm[cuda12x]' or 'tinyconvlstm[cuda13x]'"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise BackendError("backend 'cupy': CuPy is installed, but it finds no CUDA device or driver")
+    return cupy
+
+
+def to_backend(tree: Any, backend: str) -> Any:
+    """Copy every array of a tree to a backend; what is there already is returned as it is.
+
+    Args:
+        tree: an array, or dicts, lists, tuples and NamedTuples of arrays, nested as they come.
+            Anything else in it (a number, None, a string) passes through.
+        backend: "numpy" or "cupy".
+    Returns:
+        The same tree with its arrays on that backend.
+    """
+    xp = module_of(backend)
+    return map_arrays(lambda x: _move(x, xp, backend), tree)
+
+
+def to_numpy(x: Any) -> Any:
+    """The array (or tree of arrays) as NumPy: the CPU's copy of it."""
+    return to_backend(x, "numpy")
+
+
+def map_arrays(function: Any, tree: Any) -> Any:
+    """Apply `function` to every array of a nested tree of dicts, lists, tuples and NamedTuples."""
+    if isinstance(tree, dict):
+        return {key: map_arrays(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_arrays(function, value) for value in tree))
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(map_arrays(function, value) for value in tree)
+    return tree if backend_name(tree) is None else function(tree)
+
+
+def _move(x: Array, xp: Module, backend: str) -> Array:
+    if backend_name(x) == backend:
+        return x
+    return sys.modules["cupy"].asnumpy(x) if backend == "numpy" else xp.asarray(x)

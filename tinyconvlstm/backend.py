@@ -25,7 +25,7 @@ class BackendError(TypeError):
 
 
 def backend_name(x: Array) -> str | None:
-    """"numpy" or "cupy" for an array of either; None for anything else (a number, None, a list)."""
+    """ "numpy" or "cupy" for an array of either; None for anything else (a number, None, a list)."""
     if isinstance(x, (np.ndarray, np.generic)):
         return "numpy"
     return "cupy" if type(x).__module__.partition(".")[0] == "cupy" else None

@@ -55,6 +55,17 @@ def array_module(*arrays: Array, **named: Array) -> Module:
     return sys.modules["cupy"] if "cupy" in found else np
 
 
+def check_dtypes(**named: Array) -> None:
+    """TypeError when floating dtypes differ, because mixing them would silently widen the result.
+
+    complex128 goes with anything: it is how the complex-step derivative runs. None is passed over.
+    """
+    kinds = {name: x.dtype for name, x in named.items() if x is not None and x.dtype.kind != "c"}
+    if len(set(kinds.values())) > 1:
+        found = " and ".join(f"{name} is {dtype}" for name, dtype in kinds.items())
+        raise TypeError(f"dtypes differ: {found}; convert one side with .astype(...)")
+
+
 def available() -> tuple[str, ...]:
     """The backends usable on this machine: always "numpy"; "cupy" with CuPy and a CUDA device."""
     try:
@@ -100,15 +111,17 @@ def to_numpy(x: Any) -> Any:
     return to_backend(x, "numpy")
 
 
-def map_arrays(function: Any, tree: Any) -> Any:
-    """Apply `function` to every array of a nested tree of dicts, lists, tuples and NamedTuples."""
+def map_arrays(function: Any, tree: Any, *others: Any) -> Any:
+    """Apply `function` to every array of a nested tree of dicts, lists, tuples and NamedTuples.
+
+    With several trees of one structure, `function` gets the arrays of the same place together.
+    """
     if isinstance(tree, dict):
-        return {key: map_arrays(function, value) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(map_arrays(function, value) for value in tree))
+        return {key: map_arrays(function, value, *(o[key] for o in others)) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return type(tree)(map_arrays(function, value) for value in tree)
-    return tree if backend_name(tree) is None else function(tree)
+        mapped = [map_arrays(function, *values) for values in zip(tree, *others, strict=True)]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
+    return tree if backend_name(tree) is None else function(tree, *others)
 
 
 def _move(x: Array, xp: Module, backend: str) -> Array:

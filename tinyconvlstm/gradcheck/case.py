@@ -16,8 +16,11 @@ class Case(NamedTuple):
     name: str
     arrays: Arrays  # the inputs that are differentiated, float64, by name
     forward: Callable[[Arrays], tuple[Arrays, Any]]  # arrays -> outputs by name, saved
-    backward: Callable[[dict[str, Any], Any], Arrays]  # upstream by output name (None: absent), saved -> grads
+    backward: Callable[
+        [dict[str, Any], Any], Arrays
+    ]  # upstream by output name (None: absent), saved -> grads
     analytic: bool = True  # no max, ReLU or abs inside: the complex step applies
+    sequences: tuple[str, ...] = ()  # names of arrays whose first axis is time
 
 
 def pair_case(
@@ -28,6 +31,7 @@ def pair_case(
     *,
     outputs: tuple[str, ...] = ("y",),
     analytic: bool = True,
+    sequences: tuple[str, ...] = (),
     **settings: Any,
 ) -> Case:
     """A case from a pure pair.
@@ -40,6 +44,7 @@ def pair_case(
         arrays: the positional arguments by name, in order.
         outputs: names of the outputs; with more than one, y and dy are tuples.
         analytic: False where max, ReLU or abs take part.
+        sequences: names of arrays whose first axis is time, so that a report can name the step.
         settings: keyword arguments of `forward`.
     """
 
@@ -52,4 +57,4 @@ def pair_case(
         grads = backward(dys if len(outputs) > 1 else dys[0], saved)
         return dict(zip(arrays, grads if type(grads) is tuple else (grads,), strict=True))
 
-    return Case(name, arrays, run, back, analytic)
+    return Case(name, arrays, run, back, analytic, sequences)

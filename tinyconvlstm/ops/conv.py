@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..backend import Array, array_module, backend_name
+from ..backend import Array, array_module, backend_name, check_dtypes
 from .windows import Geometry, Window, col2im, im2col
 
 PATCH_BYTES = {"numpy": 4 << 20, "cupy": 256 << 20}  # patches of one block: a CPU's cache; a GPU's fill
@@ -149,6 +149,7 @@ def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, group
     """The geometry of a convolution, or a ValueError saying which argument does not fit."""
     if x.ndim < 2 or x.ndim != w.ndim:
         raise ValueError(f"x.shape is {x.shape} and w.shape is {w.shape}, expected (N, C, *S) and (F, C, *K)")
+    check_dtypes(x=x, w=w, b=b)
     if groups < 1 or w.shape[0] % groups:
         raise ValueError(f"groups is {groups}, expected a divisor of w's {w.shape[0]} features")
     if x.shape[1] != w.shape[1] * groups:

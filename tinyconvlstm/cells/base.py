@@ -1,0 +1,136 @@
+"""The protocol of everything recurrent, and the frame that two-map cells share.
+
+A cell is one time step. It knows nothing of time: `scan` in `bptt.py` does the looping, and knows
+nothing of gates. What does not depend on the state (`project`) is computed for all steps at once.
+Its state is an argument and a result, never an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..backend import Array, array_module
+from ..ops.conv import ConvSaved
+from ..parameters import Parametric
+from .maps import ConvMap, Grads, frames_of
+
+State = Any  # a NamedTuple whose first field, h, is what the cell shows the world
+
+
+class Cell(Parametric):
+    """One time step of anything recurrent.
+
+    A forward step is `project` (all steps at once) then `step` (one at a time); a backward one is
+    `step_backward` (one at a time, last first) then `state_backward` and `project_backward` (all
+    steps at once, because a weight's gradient is a plain sum over time: only the state recurs).
+    """
+
+    buffers: ClassVar[dict[str, Array]] = {}  # type: ignore[misc]  # cells measure nothing
+
+    def initial_state(self, x: Array) -> State:
+        """The all-zero state for frames like x (N, C, *S): same batch, dtype and backend."""
+        raise NotImplementedError(type(self).__name__)
+
+    def project(self, xs: Array) -> tuple[Sequence[Any], Any]:
+        """All that does not depend on the state: xs (T, N, C, *S) -> (zs, saved), zs[t] for `step`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def step(self, z: Any, state: State, h_mask: Array | None = None) -> tuple[State, Any]:
+        """One step from `z = zs[t]`: (new state, saved). `h_mask` multiplies h where a map reads it."""
+        raise NotImplementedError(type(self).__name__)
+
+    def step_backward(self, dstate: State, saved: Any) -> tuple[Any, State, Grads]:
+        """Gradients of one step: (dz, gradient of the state before, grads that arise in the step)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def state_backward(self, dzs: Sequence[Any], steps: Sequence[Any], grads: Grads) -> None:
+        """Add the gradients of the state map's weights, a sum over the given steps, to `grads`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def project_backward(self, dzs: Sequence[Any], saved: Any, grads: Grads) -> Array:
+        """Adjoint of `project`: returns dxs (T, N, C, *S), adds the input map's gradients to `grads`."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class TwoMapCell(Cell):
+    """A cell made of gates, an input map (x -> z) and a state map (h -> z).
+
+    With kernel () both maps are dense matrices; otherwise they are convolutions over len(kernel)
+    spatial axes. The state map is always stride 1 and "same", so that the state keeps its shape.
+    """
+
+    gates: ClassVar[tuple[str, ...]]  # names of the blocks of F channels that the maps produce
+    states: ClassVar[int]  # arrays of (N, F, *S) in the state
+    kept_per_step: ClassVar[int]  # arrays of (N, F, *S) that a step makes and keeps, h apart
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        kernel: tuple[int, ...] = (),
+        *,
+        state_kernel: tuple[int, ...] | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = "same",
+        dilation: int | tuple[int, ...] = 1,
+        state_dilation: int | tuple[int, ...] = 1,
+        rng: np.random.Generator | int = 0,
+        dtype: Any = np.float32,
+    ) -> None:
+        state_kernel = tuple(kernel) if state_kernel is None else tuple(state_kernel)
+        if len(state_kernel) != len(kernel):
+            raise ValueError(f"state_kernel is {state_kernel}, expected one entry for each of {kernel}")
+        self.channels, self.features, self.kernel = channels, features, tuple(kernel)
+        self.input_map = ConvMap("w_x", "b", tuple(kernel), stride, padding, dilation)
+        self.state_map = ConvMap("w_h", None, state_kernel, 1, "same", state_dilation)
+        rng = np.random.default_rng(rng)
+        blocks = len(self.gates)
+        self.params = {
+            **self.input_map.init(rng, channels, features, blocks, dtype),
+            **self.state_map.init(rng, features, features, blocks, dtype),
+        }
+
+    def state_shape(self, x: Array) -> tuple[int, ...]:
+        """(N, F, *S) of the state for frames x (N, C, *S); ValueError when x does not fit the cell."""
+        self.input_map.check(x, self.params)
+        return (x.shape[0], self.features, *self.input_map.out(x.shape[2:]))
+
+    def project(self, xs: Array) -> tuple[Array, ConvSaved]:
+        """zs (T, N, gates * F, *S) = input map of all frames at once."""
+        T, N = xs.shape[:2]
+        z, saved = self.input_map.forward(frames_of(xs), self.params)
+        return z.reshape(T, N, *z.shape[1:]), saved
+
+    def project_backward(self, dzs: Sequence[Any], saved: ConvSaved, grads: Grads) -> Array:
+        """dxs (T, N, C, *S) of the input map; adds the gradients of w_x and b to `grads`."""
+        dzs = [self.to_input_map(dz) for dz in dzs]
+        frames = saved.x.reshape(len(dzs), -1, *saved.x.shape[1:])
+        self.input_map.add_weight_grads(dzs, frames, saved, grads)
+        return self.input_map.backward_x(dzs, saved)
+
+    def state_backward(self, dzs: Sequence[Any], steps: Sequence[Any], grads: Grads) -> None:
+        """Add the gradient of w_h, a sum over the steps, to `grads`."""
+        dzs = [self.to_state_map(dz) for dz in dzs]
+        frames = [step.state_map.x for step in steps]
+        self.state_map.add_weight_grads(dzs, frames, steps[0].state_map, grads)
+
+    def to_input_map(self, dz: Any) -> Array:
+        """The part of `dz` that reaches the input map."""
+        return dz
+
+    def to_state_map(self, dz: Any) -> Array:
+        """The part of `dz` that reaches the state map."""
+        return dz
+
+
+def masked(h: Array, h_mask: Array | None) -> Array:
+    """h as the state map sees it: times the recurrent dropout mask, where there is one."""
+    return h if h_mask is None else h * h_mask
+
+
+def zeros(x: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of a shape, with x's dtype on x's backend."""
+    return array_module(x).zeros(shape, dtype=x.dtype)

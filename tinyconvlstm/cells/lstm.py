@@ -1,0 +1,105 @@
+"""LSTM and ConvLSTM: one cell, because an LSTM is a ConvLSTM without spatial axes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import Array
+from ..init import lstm_bias
+from ..ops.conv import ConvSaved, correlate_adjoint_x
+from ..ops.gates import GATES, LSTMGatesSaved, LSTMState, lstm_gates_backward, lstm_gates_forward
+from .base import TwoMapCell, masked, zeros
+from .maps import Grads
+
+
+class LSTMStepSaved(NamedTuple):
+    """What one backward step needs."""
+
+    gates: LSTMGatesSaved
+    state_map: ConvSaved  # .x is the (masked) h before the step, .w is w_h
+    h_mask: Array | None
+
+
+class LSTMCell(TwoMapCell):
+    """The LSTM cell over 0 to 3 spatial axes, with optional peepholes.
+
+        z = w_x * x + w_h * h + b
+        i = sigmoid(z_i + w_ci . c)      f = sigmoid(z_f + w_cf . c)      g = tanh(z_g)
+        c' = f . c + i . g               o = sigmoid(z_o + w_co . c')     h' = o . tanh(c')
+
+    where * is a convolution over len(kernel) spatial axes, or a matrix product with kernel ().
+
+    Args:
+        channels: C, channels of the input.
+        features: F, channels of the state.
+        kernel: K of the input map, one int a spatial axis; () makes the dense LSTM.
+        peephole: None, "channel" (w_c is (3, F)) or "map" (w_c is (3, F, *S)).
+        size: S of the state, needed for peephole="map" only.
+        forget_bias: the forget gate's initial bias; 1 lets a young cell remember (Gers et al. 2000;
+            Jozefowicz et al. 2015, section 3.1).
+        state_kernel: K of the state map; default: kernel. Always stride 1, "same".
+        stride, padding, dilation: of the input map. state_dilation: of the state map.
+        rng: a NumPy Generator or a seed for the initial weights.
+        dtype: of the parameters.
+    Parameters: w_x (4F, C, *K), w_h (4F, F, *K), b (4F,), w_c; gates in the order i, f, g, o.
+    Source: Shi et al. 2015, arXiv 1506.04214, equation 3; with kernel () Graves 2013, arXiv
+        1308.0850, equations 7 to 11.
+    """
+
+    gates = GATES
+    states = 2
+    kept_per_step = 6  # i, f, g, o, c, tanh(c)
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        kernel: tuple[int, ...] = (),
+        *,
+        peephole: str | None = None,
+        size: tuple[int, ...] | None = None,
+        forget_bias: float = 1.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(channels, features, kernel, **settings)
+        dtype = self.params["w_x"].dtype
+        self.params["b"] = lstm_bias(features, forget_bias, dtype)
+        if peephole not in (None, "channel", "map"):
+            raise ValueError(f"peephole is {peephole!r}, expected None, 'channel' or 'map'")
+        if peephole == "map" and (size is None or len(size) != len(self.kernel)):
+            raise ValueError(f"size is {size}, expected {len(self.kernel)} spatial sizes for peephole='map'")
+        if peephole is not None:
+            shape = (3, features, *(size or ())) if peephole == "map" else (3, features)
+            self.params["w_c"] = np.zeros(shape, dtype=dtype)
+
+    def initial_state(self, x: Array) -> LSTMState:
+        """h = c = 0, each (N, F, *S), for frames like x (N, C, *S)."""
+        shape = self.state_shape(x)
+        return LSTMState(zeros(x, shape), zeros(x, shape))
+
+    def step(
+        self, z: Array, state: LSTMState, h_mask: Array | None = None
+    ) -> tuple[LSTMState, LSTMStepSaved]:
+        """One step from z (N, 4F, *S), the input map's part: the new state, and what backward needs."""
+        z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), self.params)
+        z_h += z
+        new, gates = lstm_gates_forward(z_h, state.c, self.params.get("w_c"))
+        return new, LSTMStepSaved(gates, map_saved, h_mask)
+
+    def step_backward(self, dstate: LSTMState, saved: LSTMStepSaved) -> tuple[Array, LSTMState, Grads]:
+        """dz (N, 4F, *S), the gradient of the state before the step, and that of the peepholes."""
+        dz, dc_prev, dw_c = lstm_gates_backward(dstate, saved.gates)
+        dh_prev = correlate_adjoint_x(dz, saved.state_map.w, saved.state_map.geometry)
+        grads = {} if dw_c is None else {"w_c": dw_c}
+        return dz, LSTMState(masked(dh_prev, saved.h_mask), dc_prev), grads
+
+
+class ConvLSTMCell(LSTMCell):
+    """`LSTMCell` under the name of its paper; kernel is needed, one int for each spatial axis."""
+
+    def __init__(self, channels: int, features: int, kernel: tuple[int, ...], **settings: Any) -> None:
+        if not kernel:
+            raise ValueError("kernel is (), expected one int a spatial axis; the dense cell is LSTMCell")
+        super().__init__(channels, features, kernel, **settings)

@@ -1,0 +1,121 @@
+"""Cases for cells, scanned over several steps by each of the three backward passes.
+
+A recurrent cell is checked over at least three steps from a random non-zero state, with random
+gradients on the sequence and on every part of the final state: over one step from a zero state,
+"drop the incoming dc" and "forget f in dc_prev" both pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, to_numpy
+from ..bptt import scan, scan_backward, scan_checkpointed, scan_checkpointed_backward, scan_truncated_backward
+from ..cells.base import Cell, State
+from .case import Arrays, Case
+
+MODES = ("full", "truncated", "checkpointed")
+
+
+def cell_case(
+    name: str,
+    cell: Cell,
+    xs: Array,
+    state: State | None = None,
+    *,
+    lengths: Any = None,
+    reverse: bool = False,
+    h_mask: Array | None = None,
+    mode: str = "full",
+    k1: int = 2,
+    k2: int = 3,
+    every: int = 2,
+    analytic: bool = True,
+    seed: int = 0,
+) -> Case:
+    """A case from a cell: inputs xs, the initial state and all parameters; outputs ys and the final state.
+
+    Args:
+        name: how the report calls it.
+        cell: any `Cell`, with float64 parameters.
+        xs: (T, N, C, *S), float64; three steps or more.
+        state: the initial state; default: drawn at random, because zero hides mistakes.
+        lengths, reverse, h_mask: as `scan`.
+        mode: "full", "truncated" (with k1, k2; the differences are taken with the states at the
+            blocks' boundaries frozen, which is what truncation computes) or "checkpointed" (every).
+        analytic: False for a cell with max, ReLU or abs inside.
+        seed: of the random state.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}, expected one of {MODES}")
+    if mode == "truncated" and (lengths is not None or reverse):
+        raise ValueError(
+            "mode='truncated' is checked on whole clips read forwards: leave lengths and reverse out"
+        )
+    blank = cell.initial_state(xs[0])
+    if state is None:
+        rng = np.random.default_rng(seed)
+        state = type(blank)(*(0.5 * rng.standard_normal(a.shape) for a in blank))
+    fields = blank._fields
+    arrays: Arrays = {"xs": xs, **{f"{f}0": a for f, a in zip(fields, state, strict=True)}, **cell.params}
+    settings = {"lengths": lengths, "reverse": reverse, "h_mask": h_mask}
+
+    def unpack(values: Arrays) -> tuple[Cell, Array, State]:
+        bound = cell.bind({n: values[n] for n in cell.params})
+        return bound, values["xs"], type(blank)(*(values[f"{f}0"] for f in fields))
+
+    def pack(ys: Array, last: State) -> Arrays:
+        return {"ys": ys, **{f"{f}_last": a for f, a in zip(fields, last, strict=True)}}
+
+    def forward(values: Arrays) -> tuple[Arrays, Any]:
+        bound, xs, start = unpack(values)
+        if mode == "checkpointed":
+            ys, last, tape = scan_checkpointed(bound, xs, start, every=every, **settings)
+            return pack(ys, last), (bound, tape)
+        ys, last, tape = scan(bound, xs, start, **settings)
+        if mode == "truncated":
+            ys, last = frozen_blocks(cell, arrays, unpack, bound, xs, start, k1, k2, h_mask)
+        return pack(ys, last), (bound, tape)
+
+    def backward(upstream: dict[str, Any], saved: Any) -> Arrays:
+        bound, tape = saved
+        dstate = type(blank)(*(upstream[f"{f}_last"] for f in fields))
+        if mode == "truncated":
+            dxs, d0, grads = scan_truncated_backward(bound, upstream["ys"], dstate, tape, k1=k1, k2=k2)
+        elif mode == "checkpointed":
+            dxs, d0, grads = scan_checkpointed_backward(bound, upstream["ys"], dstate, tape)
+        else:
+            dxs, d0, grads = scan_backward(bound, upstream["ys"], dstate, tape)
+        return {"xs": dxs, **{f"{f}0": d for f, d in zip(fields, d0, strict=True)}, **grads}
+
+    return Case(name, arrays, forward, backward, analytic, ("xs",))
+
+
+def frozen_blocks(
+    cell: Cell,
+    arrays: Arrays,
+    unpack: Any,
+    bound: Cell,
+    xs: Array,
+    start: State,
+    k1: int,
+    k2: int,
+    h_mask: Array | None,
+) -> tuple[Array, State]:
+    """ys and the final state as truncated BPTT sees them: each block from a frozen state k2 steps before its end.
+
+    The frozen states are those of the unperturbed `arrays`; a block that begins at step 0 starts
+    from the given `start`, which is an argument like any other.
+    """
+    base_cell, base_xs, base_start = unpack(arrays)
+    T, parts, last = len(xs), [], start
+    for end in [*range(k1, T, k1), T]:
+        begin, first_loss = max(0, end - k2), (end - 1) // k1 * k1
+        state = start
+        if begin:
+            state = scan(base_cell, base_xs[:begin], base_start, h_mask=h_mask)[1]
+        ys, last, _ = scan(bound, xs[begin:end], state, h_mask=h_mask)
+        parts.append(to_numpy(ys[first_loss - begin :]))
+    return np.concatenate(parts), last

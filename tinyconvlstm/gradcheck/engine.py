@@ -1,0 +1,254 @@
+"""The gradient check: is a hand-written backward the derivative of its forward?
+
+With random upstream gradients u_k on the outputs y_k the function becomes one number,
+L = sum_k <u_k, y_k>, and its gradient is what backward returns. Two numeric derivatives judge it:
+
+    central difference    (L(a + h v) - L(a - h v)) / 2h        error h^2 from the formula, eps |L| / h from rounding
+    complex step          Im L(a + i h v) / h                   no subtraction, so h = 1e-30 and no rounding
+
+First along one random direction v of all arguments at once: two evaluations whatever the size, for
+every output's upstream present and each absent in turn. Then element by element, which names the
+culprit. An all-ones upstream would let a softmax pass whose backward returns zeros; float32 would
+drown an error of 1e-3 in rounding; both are refused here.
+
+Source: Squire & Trapp 1998, "Using complex variables to estimate derivatives of real functions".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, map_arrays, to_numpy
+from .case import Arrays, Case
+from .report import Direction, Report, Row
+
+CENTRAL, COMPLEX = "central", "complex"
+COMPLEX_STEP = 1e-30
+KINK = 1e-3  # one-sided slopes that differ by more than this share of the slope are no curvature
+
+
+def gradcheck(
+    case: Case,
+    *,
+    tolerance: float = 1e-6,
+    complex_tolerance: float = 1e-12,
+    step: float = 1e-5,
+    elements: int = 20,
+    seed: int = 0,
+) -> Report:
+    """Check the gradient of a case.
+
+    Args:
+        case: what to check; `pair_case`, `cell_case`, `layer_case` and `loss_case` make one.
+        tolerance: largest relative error against central differences.
+        complex_tolerance: largest relative error against the complex step (analytic cases only).
+        step: h of the central difference, times max(1, |element|).
+        elements: elements compared one by one in each argument, drawn at random from larger ones;
+            after a failure along a direction all of them are, up to 2000.
+        seed: of the random upstream gradients, directions and elements.
+    Returns:
+        A Report. The relative error is |a - n| / max(|a|, |n|, r), r the root mean square of the
+        argument's gradient. An element passes when it is within the tolerance, or within the rounding
+        error 8 eps sum|u y| / h that a central difference cannot avoid.
+    Raises:
+        TypeError: an argument is not float64; in float32 a central difference carries an error of
+            about 1e-2, larger than many mistakes.
+    """
+    refuse_low_precision(case)
+    rng = np.random.default_rng(seed)
+    before = {name: array.copy() for name, array in case.arrays.items()}
+    outputs, saved = case.forward(case.arrays)
+    upstream = {name: rng.standard_normal(np.shape(y)) for name, y in outputs.items()}
+    probe = Probe(case, outputs, step)
+
+    faults: list[str] = []
+    grads = {name: to_numpy(g) for name, g in case.backward(upstream, saved).items()}
+    again = case.backward(upstream, saved)
+    faults += [f"backward is not repeatable: d{n} changed" for n in grads if not same(grads[n], again[n])]
+    faults += [f"the call changed its argument {n}" for n in before if not same(before[n], case.arrays[n])]
+    if set(grads) != set(case.arrays):
+        faults.append(f"backward returned gradients of {sorted(grads)}, expected {sorted(case.arrays)}")
+        return Report(case.name, [], [], {CENTRAL: tolerance}, faults)
+    for name, g in grads.items():
+        if np.shape(g) != np.shape(case.arrays[name]):
+            faults.append(f"d{name} has shape {np.shape(g)}, {name} has {np.shape(case.arrays[name])}")
+    if faults:
+        return Report(case.name, [], [], {CENTRAL: tolerance}, faults)
+
+    limits = {CENTRAL: tolerance} | ({COMPLEX: complex_tolerance} if case.analytic else {})
+    directions = []
+    for label, present in upstream_patterns(upstream):
+        g = grads if label == "all" else map_arrays(to_numpy, case.backward(present, saved))
+        directions += check_directions(probe, label, present, g, limits, rng)
+    if not all(d.passed for d in directions):
+        elements = 2000
+    rows, points = check_elements(probe, upstream, grads, limits, elements, rng)
+    return Report(case.name, directions, rows, limits, faults, points)
+
+
+class Probe:
+    """Numeric derivatives of L = sum_k <u_k, y_k> along a direction."""
+
+    def __init__(self, case: Case, outputs: Arrays, step: float) -> None:
+        self.case, self.step = case, step
+        self.base = {name: to_numpy(y) for name, y in outputs.items()}
+
+    def complex(self, upstream: dict[str, Any], direction: Arrays) -> float:
+        """Im L(a + i h v) / h."""
+        arrays = {
+            name: a + 1j * COMPLEX_STEP * direction[name] if name in direction else a.astype(complex)
+            for name, a in self.case.arrays.items()
+        }
+        outputs = self.case.forward(arrays)[0]
+        return (
+            sum(float((u * np.imag(outputs[k])).sum()) for k, u in upstream.items() if u is not None)
+            / COMPLEX_STEP
+        )
+
+    def central(self, upstream: dict[str, Any], direction: Arrays) -> tuple[float, float, bool]:
+        """(L(a + h v) - L(a - h v)) / 2h, its rounding error, and whether a kink lies at a."""
+        h = self.step
+        for attempt in (1, 2):
+            left, right, noise = self.slopes(upstream, direction, h)
+            size = max(abs(left), abs(right))
+            if abs(left - right) <= KINK * size + 2 * noise:
+                return (left + right) / 2, noise, False
+            if attempt == 1:
+                h /= 100  # a kink beside a, not at it, falls outside the smaller step
+        return (left + right) / 2, noise, True
+
+    def slopes(self, upstream: dict[str, Any], direction: Arrays, h: float) -> tuple[float, float, float]:
+        """The two one-sided differences, and the rounding error of either."""
+        plus = self.case.forward(self.moved(direction, h))[0]
+        minus = self.case.forward(self.moved(direction, -h))[0]
+        right = left = size = 0.0
+        for name, u in upstream.items():
+            if u is not None:
+                y = self.base[name]
+                right += float((u * (to_numpy(plus[name]) - y)).sum())
+                left += float((u * (y - to_numpy(minus[name]))).sum())
+                size += float(np.abs(u * y).sum())
+        return left / h, right / h, 8 * np.finfo(float).eps * size / h
+
+    def moved(self, direction: Arrays, h: float) -> Arrays:
+        """The arguments, moved by h along the direction."""
+        return {n: a + h * direction[n] if n in direction else a for n, a in self.case.arrays.items()}
+
+
+def upstream_patterns(upstream: Arrays) -> list[tuple[str, dict[str, Any]]]:
+    """All outputs with a gradient; then, where there are several, each without one in turn."""
+    patterns: list[tuple[str, dict[str, Any]]] = [("all", dict(upstream))]
+    if len(upstream) > 1:
+        patterns += [(f"all but d{absent}", {**upstream, absent: None}) for absent in upstream]
+    return patterns
+
+
+def check_directions(
+    probe: Probe,
+    label: str,
+    upstream: dict[str, Any],
+    grads: Arrays,
+    limits: dict[str, float],
+    rng: np.random.Generator,
+) -> list[Direction]:
+    """One directional derivative by each method; a direction through a kink is drawn again."""
+    found = []
+    for method, limit in limits.items():
+        for _ in range(5):
+            direction = {name: rng.standard_normal(np.shape(a)) for name, a in probe.case.arrays.items()}
+            analytic = sum(float((grads[name] * v).sum()) for name, v in direction.items())
+            if method == COMPLEX:
+                numeric, noise, kink = probe.complex(upstream, direction), 0.0, False
+            else:
+                numeric, noise, kink = probe.central(upstream, direction)
+            if not kink:
+                break
+        size = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))  # of a typical direction
+        error = relative(analytic, numeric, size)
+        passed = relative(analytic, numeric, size, noise) <= limit
+        found.append(Direction(label, method, error, analytic, numeric, passed))
+    return found
+
+
+def check_elements(
+    probe: Probe,
+    upstream: Arrays,
+    grads: Arrays,
+    limits: dict[str, float],
+    elements: int,
+    rng: np.random.Generator,
+) -> tuple[list[Row], list[tuple[str, float, float]]]:
+    """The worst element of every argument by each method, and all pairs for the picture."""
+    rows, points = [], []
+    for name, array in probe.case.arrays.items():
+        size = float(np.sqrt(np.mean(grads[name] ** 2))) if array.size else 0.0
+        chosen = np.arange(array.size)
+        if array.size > elements:
+            chosen = np.sort(rng.choice(array.size, elements, replace=False))
+        for method, limit in limits.items():
+            worst, kinks, passed = (-1.0, (0,) * array.ndim, 0.0, 0.0), 0, True
+            for flat in chosen:
+                index = tuple(int(k) for k in np.unravel_index(flat, array.shape))
+                unit = np.zeros_like(array)
+                unit[index] = 1.0 if method == COMPLEX else max(1.0, abs(float(array[index])))
+                if method == COMPLEX:
+                    numeric, noise, kink = probe.complex(upstream, {name: unit}), 0.0, False
+                else:
+                    numeric, noise, kink = probe.central(upstream, {name: unit})
+                    numeric, noise = numeric / unit[index], noise / unit[index]
+                if kink:
+                    kinks += 1
+                    continue
+                analytic = float(grads[name][index])
+                points.append((name, analytic, float(numeric)))
+                passed &= relative(analytic, numeric, size, noise) <= limit
+                error = relative(analytic, numeric, size)
+                if error > worst[0]:
+                    worst = (error, index, analytic, float(numeric))
+            error, index, analytic, numeric = worst
+            checked = len(chosen) - kinks
+            step = index[0] if name in probe.case.sequences and index else None
+            passed &= checked > 0 or array.size == 0
+            shape = tuple(array.shape)
+            rows.append(
+                Row(
+                    name,
+                    shape,
+                    method,
+                    max(error, 0.0),
+                    index,
+                    analytic,
+                    numeric,
+                    step,
+                    checked,
+                    kinks,
+                    passed,
+                )
+            )
+    return rows, points
+
+
+def relative(analytic: float, numeric: float, size: float, noise: float = 0.0) -> float:
+    """|a - n| beyond the noise, against the larger of |a|, |n| and the gradient's typical size."""
+    scale = max(abs(analytic), abs(numeric), size)
+    if not np.isfinite(scale):
+        return float("inf")
+    return max(abs(analytic - numeric) - noise, 0.0) / scale if scale > 0 else 0.0
+
+
+def same(a: Array, b: Array) -> bool:
+    """Equal to the bit, NaN included."""
+    return bool(np.array_equal(to_numpy(a), to_numpy(b), equal_nan=True))
+
+
+def refuse_low_precision(case: Case) -> None:
+    """TypeError when an argument is not float64, with the reason."""
+    for name, array in case.arrays.items():
+        if str(array.dtype) != "float64":
+            raise TypeError(
+                f"{name} is {array.dtype}, a gradient check needs float64: in float32 rounding alone leaves "
+                "central differences with a relative error near 1e-2, which hides real mistakes. "
+                "Convert with .astype(np.float64), on an array, a cell or a layer."
+            )

@@ -1,0 +1,266 @@
+"""Gate arithmetic of LSTM and GRU: everything in a cell except its linear maps.
+
+The pre-activations z arrive from any linear map, dense or convolutional, with any number of spatial
+axes; so one pair serves LSTM and ConvLSTM in 1, 2 and 3 dimensions. All work is element by element.
+
+Sources: Hochreiter & Schmidhuber 1997 with the forget gate of Gers, Schmidhuber & Cummins 2000;
+peepholes: Gers, Schraudolph & Schmidhuber 2002; in the convolutional LSTM: Shi et al. 2015, arXiv
+1506.04214, equation 3. GRU: Cho et al. 2014, arXiv 1406.1078, equations 5 to 8.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..backend import Array, array_module
+from .activations import sigmoid
+
+GATES = ("i", "f", "g", "o")  # input, forget, candidate, output: the order of the 4F gate channels
+GRU_GATES = ("r", "u", "n")  # reset, update, candidate: the order of the 3F gate channels
+PEEPHOLES = ("i", "f", "o")  # the gates that look at the cell: the order of w_c's first axis
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step; also the gradient with respect to it."""
+
+    h: Array  # (N, F, *S) hidden state, the output
+    c: Array  # (N, F, *S) cell state
+
+
+class LSTMGatesSaved(NamedTuple):
+    """Gates and cell of one step, each (N, F, *S), in the order in which they were computed."""
+
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    c: Array
+    tanh_c: Array
+    c_prev: Array
+    w_c: Array | None
+
+
+def lstm_gates_forward(z: Array, c_prev: Array, w_c: Array | None = None) -> tuple[LSTMState, LSTMGatesSaved]:
+    """One step of the LSTM's gates from their pre-activations.
+
+        z_i, z_f, z_g, z_o = z
+        i = sigmoid(z_i + w_ci * c_prev)
+        f = sigmoid(z_f + w_cf * c_prev)
+        g = tanh(z_g)
+        c = f * c_prev + i * g
+        o = sigmoid(z_o + w_co * c)          the output gate peeps at the new cell
+        h = o * tanh(c)
+
+    Args:
+        z: (N, 4F, *S), gates in GATES order.
+        c_prev: (N, F, *S).
+        w_c: peephole weights in PEEPHOLES order: None, (3, F) per channel, or (3, F, *S) a full map.
+    Returns:
+        LSTMState(h, c), each (N, F, *S), and what `lstm_gates_backward` needs.
+    Source: Shi et al. 2015, equation 3.
+    """
+    xp = array_module(z=z, c_prev=c_prev, w_c=w_c)
+    z_i, z_f, z_g, z_o = split(z, 4)
+    if w_c is not None:
+        w_ci, w_cf, w_co = along_features(w_c, z)
+        z_i = z_i + w_ci * c_prev
+        z_f = z_f + w_cf * c_prev
+    i = sigmoid(z_i)
+    f = sigmoid(z_f)
+    g = xp.tanh(z_g)
+    c = f * c_prev + i * g
+    if w_c is not None:
+        z_o = z_o + w_co * c
+    o = sigmoid(z_o)
+    tanh_c = xp.tanh(c)
+    return LSTMState(o * tanh_c, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c)
+
+
+def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array, Array, Array | None]:
+    """Gradients of the gate arithmetic, from the last line of the forward pass to the first.
+
+        dz_o = dh * tanh(c) * o (1 - o)              h = o * tanh(c),  o = sigmoid(z_o + w_co c)
+        dc  += dh * o * (1 - tanh(c)^2)  + w_co dz_o
+        dz_f = dc * c_prev * f (1 - f)               c = f * c_prev + i * g
+        dz_i = dc * g * i (1 - i)
+        dz_g = dc * i * (1 - g^2)
+        dc_prev = dc * f  + w_ci dz_i + w_cf dz_f
+
+    Args:
+        dstate: LSTMState(dh, dc) from later steps and from the loss, each (N, F, *S).
+        saved: from `lstm_gates_forward`.
+    Returns:
+        dz (N, 4F, *S) in GATES order, dc_prev (N, F, *S), dw_c of w_c's shape or None.
+    """
+    i, f, g, o, c, tanh_c, c_prev, w_c = saved
+    dh, dc = dstate
+    xp = array_module(dh=dh, dc=dc, c_prev=c_prev)
+    dz = xp.empty((c.shape[0], 4 * c.shape[1], *c.shape[2:]), dtype=xp.result_type(dh, c))
+    dz_i, dz_f, dz_g, dz_o = split(dz, 4)  # views: filled in place
+    dz_o[...] = dh * tanh_c * o * (1 - o)
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    if w_c is not None:
+        w_ci, w_cf, w_co = along_features(w_c, c)
+        dc = dc + w_co * dz_o
+    dz_f[...] = dc * c_prev * f * (1 - f)
+    dz_i[...] = dc * g * i * (1 - i)
+    dz_g[...] = dc * i * (1 - g * g)
+    dc_prev = dc * f
+    if w_c is None:
+        return dz, dc_prev, None
+    dc_prev += w_ci * dz_i + w_cf * dz_f
+    axes = (0, *range(2, c.ndim)) if w_c.ndim == 2 else 0  # where one weight is shared
+    dw_c = xp.stack([(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes), (dz_o * c).sum(axes)])
+    return dz, dc_prev, dw_c
+
+
+class GRUGatesSaved(NamedTuple):
+    """Gates of one step, each (N, F, *S)."""
+
+    r: Array
+    u: Array
+    n: Array
+    z_hn: Array  # the state's part of the candidate, before the reset gate
+    h_prev: Array
+
+
+def gru_gates_forward(z_x: Array, z_h: Array, h_prev: Array) -> tuple[Array, GRUGatesSaved]:
+    """One step of the GRU's gates, reset gate applied after the state map.
+
+        r = sigmoid(z_xr + z_hr)
+        u = sigmoid(z_xu + z_hu)
+        n = tanh(z_xn + r * z_hn)
+        h = (1 - u) * n + u * h_prev
+
+    Args:
+        z_x: (N, 3F, *S) from the input, in GRU_GATES order.
+        z_h: (N, 3F, *S) from the state.
+        h_prev: (N, F, *S).
+    Returns:
+        h (N, F, *S) and what `gru_gates_backward` needs.
+    Source: the "reset after" form of cuDNN and PyTorch; Cho et al. 2014, equations 5 to 8, up to the
+        place of r.
+    """
+    xp = array_module(z_x=z_x, z_h=z_h, h_prev=h_prev)
+    (z_xr, z_xu, z_xn), (z_hr, z_hu, z_hn) = split(z_x, 3), split(z_h, 3)
+    r = sigmoid(z_xr + z_hr)
+    u = sigmoid(z_xu + z_hu)
+    n = xp.tanh(z_xn + r * z_hn)
+    h = (1 - u) * n + u * h_prev
+    return h, GRUGatesSaved(r, u, n, z_hn, h_prev)
+
+
+def gru_gates_backward(dh: Array, saved: GRUGatesSaved) -> tuple[Array, Array, Array]:
+    """Gradients of `gru_gates_forward`.
+
+        dz_xn = dh * (1 - u) * (1 - n^2)        dz_hn = dz_xn * r
+        dz_u  = dh * (h_prev - n) * u (1 - u)   the same for both maps
+        dz_r  = dz_xn * z_hn * r (1 - r)        the same for both maps
+        dh_prev = dh * u                        the direct path only; the map's part comes from dz_h
+
+    Args:
+        dh: (N, F, *S).
+        saved: from `gru_gates_forward`.
+    Returns:
+        dz_x (N, 3F, *S), dz_h (N, 3F, *S), dh_prev (N, F, *S).
+    """
+    r, u, n, z_hn, h_prev = saved
+    xp = array_module(dh=dh, h_prev=h_prev)
+    dz_n = dh * (1 - u) * (1 - n * n)
+    dz_u = dh * (h_prev - n) * u * (1 - u)
+    dz_r = dz_n * z_hn * r * (1 - r)
+    dz_x = xp.concatenate([dz_r, dz_u, dz_n], axis=1)
+    dz_h = xp.concatenate([dz_r, dz_u, dz_n * r], axis=1)
+    return dz_x, dz_h, dh * u
+
+
+class GRUResetSaved(NamedTuple):
+    """Reset and update gate, each (N, F, *S)."""
+
+    r: Array
+    u: Array
+    h: Array
+
+
+def gru_reset_forward(z: Array, h: Array) -> tuple[tuple[Array, Array], GRUResetSaved]:
+    """The first half of a GRU step with the reset gate before the state map.
+
+        r, u = sigmoid(z_r), sigmoid(z_u)
+        v = r * h                               what the candidate's state map will see
+
+    Args:
+        z: (N, 2F, *S), input and state parts already added.
+        h: (N, F, *S), as the maps see it.
+    Returns:
+        (u, v), each (N, F, *S), and what `gru_reset_backward` needs.
+    Source: Cho et al. 2014, equations 5, 6 and 8.
+    """
+    r, u = split(sigmoid(z), 2)
+    return (u, r * h), GRUResetSaved(r, u, h)
+
+
+def gru_reset_backward(dy: tuple[Array, Array], saved: GRUResetSaved) -> tuple[Array, Array]:
+    """Gradients of `gru_reset_forward`.
+
+        dz_u = du * u (1 - u)     dz_r = dv * h * r (1 - r)     dh = dv * r
+
+    Args:
+        dy: (du, dv), each (N, F, *S).
+        saved: from `gru_reset_forward`.
+    Returns:
+        dz (N, 2F, *S), dh (N, F, *S).
+    """
+    (du, dv), (r, u, h) = dy, saved
+    xp = array_module(du=du, dv=dv, h=h)
+    dz = xp.concatenate([dv * h * r * (1 - r), du * u * (1 - u)], axis=1)
+    return dz, dv * r
+
+
+class GRUUpdateSaved(NamedTuple):
+    """Candidate, update gate and state, each (N, F, *S)."""
+
+    n: Array
+    u: Array
+    h_prev: Array
+
+
+def gru_update_forward(z_n: Array, u: Array, h_prev: Array) -> tuple[Array, GRUUpdateSaved]:
+    """The second half: the candidate, and the state moved towards it.
+
+        n = tanh(z_n)
+        h = (1 - u) * n + u * h_prev
+
+    Args:
+        z_n, u, h_prev: (N, F, *S).
+    Returns:
+        h (N, F, *S) and what `gru_update_backward` needs.
+    Source: Cho et al. 2014, equations 7 and 8.
+    """
+    n = array_module(z_n=z_n, u=u, h_prev=h_prev).tanh(z_n)
+    return (1 - u) * n + u * h_prev, GRUUpdateSaved(n, u, h_prev)
+
+
+def gru_update_backward(dh: Array, saved: GRUUpdateSaved) -> tuple[Array, Array, Array]:
+    """Gradients of `gru_update_forward`.
+
+        dz_n = dh * (1 - u) * (1 - n^2)     du = dh * (h_prev - n)     dh_prev = dh * u
+
+    Args:
+        dh: (N, F, *S).
+        saved: from `gru_update_forward`.
+    Returns:
+        dz_n, du, dh_prev, each (N, F, *S).
+    """
+    n, u, h_prev = saved
+    return dh * (1 - u) * (1 - n * n), dh * (h_prev - n), dh * u
+
+
+def split(z: Array, parts: int) -> tuple[Array, ...]:
+    """z (N, parts * F, *S) as `parts` views (N, F, *S)."""
+    features = z.shape[1] // parts
+    return tuple(z[:, k * features : (k + 1) * features] for k in range(parts))
+
+
+def along_features(w_c: Array, z: Array) -> Array:
+    """Peephole weights (3, F) or (3, F, *S), shaped to multiply arrays (N, F, *S)."""
+    return w_c.reshape(*w_c.shape, *(1,) * (z.ndim - w_c.ndim))

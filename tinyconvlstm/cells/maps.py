@@ -92,8 +92,8 @@ class ConvMap:
         w = params[self.w]
         if x.ndim != w.ndim:
             raise ValueError(
-                f"a frame has shape {tuple(x.shape)}, expected (N, C{''.join(f', S{k + 1}' for k in range(w.ndim - 2))})"
-                f" for {self.w} of shape {w.shape}: {w.ndim - 2} spatial axes"
+                f"a frame has shape {tuple(x.shape)}, expected (N, C, *S) with {w.ndim - 2} spatial axes "
+                f"({self.w}.shape == {w.shape})"
             )
         if x.shape[1] != w.shape[1]:
             raise ValueError(

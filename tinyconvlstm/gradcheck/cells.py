@@ -72,8 +72,8 @@ def cell_case(
     def forward(values: Arrays) -> tuple[Arrays, Any]:
         bound, xs, start = unpack(values)
         if mode == "checkpointed":
-            ys, last, tape = scan_checkpointed(bound, xs, start, every=every, **settings)
-            return pack(ys, last), (bound, tape)
+            ys, last, kept = scan_checkpointed(bound, xs, start, every=every, **settings)
+            return pack(ys, last), (bound, kept)
         ys, last, tape = scan(bound, xs, start, **settings)
         if mode == "truncated":
             ys, last = frozen_blocks(cell, arrays, unpack, bound, xs, start, k1, k2, h_mask)
@@ -104,9 +104,9 @@ def frozen_blocks(
     k2: int,
     h_mask: Array | None,
 ) -> tuple[Array, State]:
-    """ys and the final state as truncated BPTT sees them: each block from a frozen state k2 steps before its end.
+    """ys and the final state as truncated BPTT sees them.
 
-    The frozen states are those of the unperturbed `arrays`; a block that begins at step 0 starts
+    Each block starts from a frozen state k2 steps before its end. The frozen states are those of the unperturbed `arrays`; a block that begins at step 0 starts
     from the given `start`, which is an argument like any other.
     """
     base_cell, base_xs, base_start = unpack(arrays)

@@ -3,7 +3,7 @@
 With random upstream gradients u_k on the outputs y_k the function becomes one number,
 L = sum_k <u_k, y_k>, and its gradient is what backward returns. Two numeric derivatives judge it:
 
-    central difference    (L(a + h v) - L(a - h v)) / 2h        error h^2 from the formula, eps |L| / h from rounding
+    central difference    (L(a + h v) - L(a - h v)) / 2h        errors h^2 and eps |L| / h
     complex step          Im L(a + i h v) / h                   no subtraction, so h = 1e-30 and no rounding
 
 First along one random direction v of all arguments at once: two evaluations whatever the size, for

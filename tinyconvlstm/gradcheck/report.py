@@ -72,7 +72,7 @@ class Report:
         lines = [self.line(), ""]
         lines += [f"  impure: {fault}" for fault in self.faults]
         head = ("argument", "shape", "method", "error", "at index", "step", "analytic", "numeric", "checked")
-        table = [head]
+        table: list[tuple[str, ...]] = [head]
         for row in self.rows:
             kinks = f" ({row.kinks} kinks left out)" if row.kinks else ""
             table.append(

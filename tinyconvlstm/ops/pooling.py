@@ -1,0 +1,198 @@
+"""Pooling over 0 to 3 spatial axes: the largest or the mean pixel of every window.
+
+Read `windows.py` first. Both loop over the taps of the window and work on all windows at once: the
+slice that a tap reads in the forward pass is the slice it is added back to in the backward pass. No
+patches are copied and nothing is scattered.
+
+Source: Riesenhuber & Poggio 1999 (max pooling); LeCun et al. 1998, section II (averages).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, prod
+from typing import Any, NamedTuple
+
+from ..backend import Array, array_module
+from .windows import Geometry, Pads, Sizes, Window, crop, pad, taps
+
+
+class MaxPoolSaved(NamedTuple):
+    """Which tap won in every window, numbered as `taps` counts them, and where the windows lie."""
+
+    winner: Array  # (N, C, *S_out)
+    geometry: Geometry
+
+
+class AvgPoolSaved(NamedTuple):
+    """By how many pixels every window was divided, and where the windows lie."""
+
+    divisor: Array  # (*S_out)
+    geometry: Geometry
+
+
+class GlobalMaxPoolSaved(NamedTuple):
+    """Which pixel won, counted in row-major order, and the spatial sizes."""
+
+    winner: Array  # (N, C)
+    sizes: Sizes
+
+
+class GlobalAvgPoolSaved(NamedTuple):
+    """The spatial sizes."""
+
+    sizes: Sizes
+
+
+def max_pool_forward(x: Array, *, window: Window) -> tuple[Array, MaxPoolSaved]:
+    """The largest pixel of every window.
+
+        y[n, c, p] = max_k x[n, c, stride * p + dilation * k - before]
+
+    The padding is minus infinity, so it never wins against a number. Among equal pixels the first, in
+    row-major order of the window, wins. NaN wins against everything, so it is seen in y.
+
+    Args:
+        x: (N, C, *S).
+        window: kernel, stride, padding, dilation, ceil.
+    Returns:
+        y (N, C, *S_out) and what `max_pool_backward` needs.
+    Raises:
+        ValueError: the window does not fit x, or one window would see padding only.
+    """
+    xp = array_module(x)
+    geometry = check_pool(x, window)
+    padded = pad(x, geometry.pads, -inf)
+    y = winner = None
+    for number, (_, where) in enumerate(taps(geometry)):
+        value = padded[(..., *where)]  # (N, C, *S_out): this tap in all windows
+        if y is None:
+            y, winner = value, xp.zeros(value.shape, dtype=xp.int32)
+        else:
+            larger = (value.real > y.real) | (value != value)  # NaN differs from itself
+            y, winner = xp.where(larger, value, y), xp.where(larger, number, winner)
+    return xp.array(y), MaxPoolSaved(winner, geometry)
+
+
+def max_pool_backward(dy: Array, saved: MaxPoolSaved) -> Array:
+    """dx (N, C, *S) from dy (N, C, *S_out): every winner gets the gradient of its window.
+
+    dx[n, c, stride * p + dilation * k - before] += dy[n, c, p] where tap k won window p
+    """
+    winner, geometry = saved
+    xp = array_module(dy=dy, winner=winner)
+    padded = xp.zeros(dy.shape[:2] + padded_sizes(geometry), dtype=dy.dtype)
+    for number, (_, where) in enumerate(taps(geometry)):
+        padded[(..., *where)] += xp.where(winner == number, dy, 0)
+    return crop(padded, geometry.pads)
+
+
+def avg_pool_forward(
+    x: Array, *, window: Window, count_include_pad: bool = True
+) -> tuple[Array, AvgPoolSaved]:
+    """The mean pixel of every window.
+
+        y[n, c, p] = sum_k x[n, c, stride * p + dilation * k - before] / divisor[p]
+
+    Args:
+        x: (N, C, *S).
+        window: kernel, stride, padding, dilation, ceil.
+        count_include_pad: whether the divisor counts the zeros of the padding. What hangs over the end
+            in ceil mode never counts.
+    Returns:
+        y (N, C, *S_out) and what `avg_pool_backward` needs.
+    Raises:
+        ValueError: the window does not fit x, or one window would see padding only.
+    """
+    xp = array_module(x)
+    geometry = check_pool(x, window)
+    none: Pads = ((0, 0),) * len(geometry.sizes)
+    counted = replace(window, ceil=False).over(geometry.sizes).pads if count_include_pad else none
+    divisor = xp.asarray(1.0, dtype=x.real.dtype)
+    for count in tap_counts(geometry, counted):  # the taps of a window that count, axis by axis
+        divisor = divisor[..., None] * xp.asarray(count, dtype=x.real.dtype)
+    padded = pad(x, geometry.pads)
+    y = xp.zeros(x.shape[:2] + geometry.out, dtype=x.dtype)
+    for _, where in taps(geometry):
+        y += padded[(..., *where)]
+    return y / divisor, AvgPoolSaved(divisor, geometry)
+
+
+def avg_pool_backward(dy: Array, saved: AvgPoolSaved) -> Array:
+    """dx (N, C, *S) from dy (N, C, *S_out): every pixel of a window gets an equal share.
+
+    dx[n, c, stride * p + dilation * k - before] += dy[n, c, p] / divisor[p] for every tap k
+    """
+    divisor, geometry = saved
+    xp = array_module(dy=dy, divisor=divisor)
+    share = dy / divisor
+    padded = xp.zeros(dy.shape[:2] + padded_sizes(geometry), dtype=dy.dtype)
+    for _, where in taps(geometry):
+        padded[(..., *where)] += share
+    return crop(padded, geometry.pads)
+
+
+def global_max_pool_forward(x: Array) -> tuple[Array, GlobalMaxPoolSaved]:
+    """y[n, c] = max_p x[n, c, p], from x (N, C, *S) to (N, C); the first pixel wins ties."""
+    xp = array_module(x)
+    flat, sizes = flatten(x)
+    winner = flat.real.argmax(axis=2)
+    y = xp.take_along_axis(flat, winner[..., None], axis=2)[..., 0]
+    return y, GlobalMaxPoolSaved(winner, sizes)
+
+
+def global_max_pool_backward(dy: Array, saved: GlobalMaxPoolSaved) -> Array:
+    """dx (N, C, *S) from dy (N, C): the winner gets the gradient."""
+    winner, sizes = saved
+    xp = array_module(dy=dy, winner=winner)
+    dx = xp.where(xp.arange(prod(sizes)) == winner[..., None], dy[..., None], 0)
+    return dx.reshape(*dy.shape, *sizes)
+
+
+def global_avg_pool_forward(x: Array) -> tuple[Array, GlobalAvgPoolSaved]:
+    """y[n, c] = mean_p x[n, c, p], from x (N, C, *S) to (N, C)."""
+    flat, sizes = flatten(x)
+    return flat.mean(axis=2), GlobalAvgPoolSaved(sizes)
+
+
+def global_avg_pool_backward(dy: Array, saved: GlobalAvgPoolSaved) -> Array:
+    """dx (N, C, *S) from dy (N, C): every pixel gets an equal share."""
+    sizes = saved.sizes
+    share = (dy / prod(sizes)).reshape(*dy.shape, *(1,) * len(sizes))
+    return share + array_module(dy).zeros(sizes, dtype=dy.dtype)
+
+
+def flatten(x: Array) -> tuple[Array, Sizes]:
+    """x (N, C, *S) as (N, C, prod(S)), and S; a ValueError where there is no pixel."""
+    if x.ndim < 2 or prod(x.shape[2:]) == 0:
+        raise ValueError(f"x.shape is {x.shape}, expected (N, C, *S) with at least one pixel")
+    return x.reshape(*x.shape[:2], -1), x.shape[2:]
+
+
+def padded_sizes(geometry: Geometry) -> Sizes:
+    """Spatial sizes of the padded input."""
+    return tuple(n + a + b for n, (a, b) in zip(geometry.sizes, geometry.pads, strict=True))
+
+
+def tap_counts(geometry: Geometry, pads: Pads) -> list[list[int]]:
+    """For every axis and every window on it: how many taps fall on the input or on these `pads` of it."""
+    counts = []
+    for size, kernel, stride, (before, _), dilation, out, (low, high) in zip(*geometry, pads, strict=True):
+        starts = range(-before, stride * out - before, stride)
+        reads = (range(start, start + dilation * kernel, dilation) for start in starts)
+        counts.append([sum(-low <= pixel < size + high for pixel in read) for read in reads])
+    return counts
+
+
+def check_pool(x: Array, window: Any) -> Geometry:
+    """The geometry of a pooling, or a ValueError saying what does not fit."""
+    if x.ndim < 2:
+        raise ValueError(f"x.shape is {x.shape}, expected (N, C, *S)")
+    geometry: Geometry = window.over(x.shape[2:])
+    for axis, count in enumerate(tap_counts(geometry, ((0, 0),) * len(geometry.sizes))):
+        if min(count) == 0:
+            raise ValueError(
+                f"padding {geometry.pads[axis]} on spatial axis {axis} is so wide that a window of "
+                f"kernel {geometry.kernel[axis]} sees padding only"
+            )
+    return geometry

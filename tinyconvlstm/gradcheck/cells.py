@@ -106,8 +106,8 @@ def frozen_blocks(
 ) -> tuple[Array, State]:
     """ys and the final state as truncated BPTT sees them.
 
-    Each block starts from a frozen state k2 steps before its end. The frozen states are those of the unperturbed `arrays`; a block that begins at step 0 starts
-    from the given `start`, which is an argument like any other.
+    Each block starts from a frozen state k2 steps before its end, computed from the unperturbed
+    `arrays`; a block that begins at step 0 starts from the given `start`, an argument like any other.
     """
     base_cell, base_xs, base_start = unpack(arrays)
     T, parts, last = len(xs), [], start

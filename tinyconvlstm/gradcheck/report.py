@@ -13,7 +13,7 @@ class Row(NamedTuple):
     shape: tuple[int, ...]
     method: str  # "central" or "complex"
     error: float  # relative
-    index: tuple[int, ...]
+    at: tuple[int, ...]  # index of the worst element
     analytic: float
     numeric: float
     step: int | None  # time step of the worst element, where the argument is a sequence
@@ -59,8 +59,9 @@ class Report:
 
     def worst(self, method: str) -> float | None:
         """Largest relative error of a method over directions and elements; None if it was not used."""
-        errors = [entry.error for entry in [*self.directions, *self.rows] if entry.method == method]
-        return max(errors, default=None)
+        found = [d.error for d in self.directions if d.method == method]
+        found += [row.error for row in self.rows if row.method == method]
+        return max(found, default=None)
 
     def line(self) -> str:
         """One line: verdict, name and the worst error of each method."""
@@ -81,7 +82,7 @@ class Report:
                     shape_text(row.shape),
                     row.method,
                     f"{row.error:.1e}{'' if row.passed else ' !'}",
-                    ",".join(map(str, row.index)),
+                    ",".join(map(str, row.at)),
                     "" if row.step is None else str(row.step),
                     f"{row.analytic:+.6e}",
                     f"{row.numeric:+.6e}",
@@ -102,7 +103,7 @@ class Report:
         for row in self.culprits[:1]:
             where = "" if row.step is None else f", time step {row.step}"
             lines.append(
-                f"  culprit: {row.argument}{list(row.index)}{where}: backward says {row.analytic:.9g}, "
+                f"  culprit: {row.argument}{list(row.at)}{where}: backward says {row.analytic:.9g}, "
                 f"{row.method} difference says {row.numeric:.9g}"
             )
         return "\n".join(lines)

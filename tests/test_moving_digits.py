@@ -336,6 +336,11 @@ def test_glyphs_that_cannot_be(glyphs, labels, message):
         MovingDigits("validation", glyphs=glyphs, labels=labels).batch(0, 1)
 
 
+def test_a_split_that_cannot_be():
+    with pytest.raises(ValueError, match="split is 'dev', expected one of 'train'"):
+        partition(GLYPHS, None, "dev")
+
+
 @pytest.mark.parametrize(("index", "size"), [(-1, 4), (0, 0)])
 def test_batches_that_cannot_be(index, size):
     with pytest.raises(ValueError, match=f"index is {index} and size {size}"):

@@ -12,6 +12,7 @@ from .backend import Array, Module, array_module
 
 SSIM_WINDOW = 7  # pixels a side
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+PSNR_FLOOR = 1e-10  # the smallest squared error of a frame: 100 dB
 TINY = 1e-7  # probabilities are kept this far from 0 and 1
 
 
@@ -61,16 +62,16 @@ def frame_mae(prediction: Array, target: Array) -> float:
 def psnr(prediction: Array, target: Array) -> float:
     """Peak signal-to-noise ratio of each frame, mean over frames and clips.
 
-    p = clip(prediction, 0, 1); psnr = mean over frames of -10 log10(mse of the frame). It is not the
-    psnr of the mean error, which is lower. The peak is 1.
+    p = clip(prediction, 0, 1); psnr = mean over frames of -10 log10(max(mse of the frame, 1e-10)). It is
+    not the psnr of the mean error, which is lower. The peak is 1. A frame met exactly counts 100 dB, where
+    other libraries count infinity and so lose the mean of all the others.
 
-    Args, Raises: as `mse`. Returns: decibels; infinite where a frame is met exactly.
-    Source: OpenSTL's convention after clipping.
+    Args, Raises: as `mse`. Returns: decibels, at most 100.
+    Source: OpenSTL's convention (a frame at a time, after clipping), but for the exact frames.
     """
     xp, p, y = _pair(prediction, target)
     error = ((xp.clip(p, 0, 1) - y) ** 2).mean(axis=tuple(range(2, p.ndim)))  # (T, N)
-    inexact = error > 0
-    return float(xp.mean(xp.where(inexact, -10 * xp.log10(xp.where(inexact, error, 1.0)), xp.inf)))
+    return float(xp.mean(-10 * xp.log10(xp.maximum(error, PSNR_FLOOR))))
 
 
 def ssim(prediction: Array, target: Array) -> float:

@@ -235,7 +235,8 @@ class TimeDistributed(Container, Layer):
     def cost(self, shape: Shape) -> Cost:
         """The inner layer's on T * N samples."""
         T, N, *rest = check_time(shape, "TimeDistributed")
-        cost: Cost = self.parts["layer"].cost((T * N, *rest))
+        layer = self.parts["layer"]
+        cost = Cost.of([("layer", layer, layer.cost((T * N, *rest)))])
         return cost._replace(out=(T, N, *cost.out[1:]))
 
 

@@ -15,6 +15,7 @@ from tinyconvlstm.backend import (
     array_module,
     available,
     backend_name,
+    check_dtypes,
     map_arrays,
     module_of,
     to_backend,
@@ -138,3 +139,23 @@ def test_without_a_device() -> None:
 def test_unknown_backend(name: Any) -> None:
     with pytest.raises(BackendError, match=r"expected one of \('numpy', 'cupy'\)"):
         to_backend(np.zeros(2), name)
+
+
+def test_map_arrays_over_several_trees(backend: str) -> None:
+    first = {"a": [np.array([1.0, 2.0])], "b": Pair(np.array(3.0), None)}
+    second = {"a": [np.array([10.0, 20.0])], "b": Pair(np.array(30.0), None)}
+    total = map_arrays(lambda x, y: x + 2 * y, to_backend(first, backend), to_backend(second, backend))
+    assert to_numpy(total["a"][0]).tolist() == [21.0, 42.0]
+    assert float(total["b"].h) == 63.0
+    assert type(total["b"]) is Pair
+    assert total["b"].c is None
+    with pytest.raises(ValueError, match="argument 2 is"):
+        map_arrays(lambda x, y: x, [np.zeros(1)], [np.zeros(1), np.zeros(1)])
+
+
+def test_check_dtypes(backend: str) -> None:
+    x, w, z = (to_backend(np.zeros(2, d), backend) for d in ("f4", "f8", "c16"))
+    check_dtypes(x=x, b=None, z=z, other=x)
+    check_dtypes(w=w, z=z)
+    with pytest.raises(TypeError, match=r"dtypes differ: x is float32 and w is float64; convert one side"):
+        check_dtypes(x=x, w=w, z=z)

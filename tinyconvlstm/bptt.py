@@ -317,5 +317,6 @@ def filled(dstate: State | None, like: State) -> State:
     if dstate is None:
         return map_arrays(lambda a: array_module(a).zeros_like(a), like)
     if isinstance(dstate, tuple):
-        return type(like)(*(filled(d, a) for d, a in zip(dstate, like, strict=True)))
+        fields = [filled(d, a) for d, a in zip(dstate, like, strict=True)]
+        return type(like)(*fields) if hasattr(like, "_fields") else tuple(fields)
     return dstate

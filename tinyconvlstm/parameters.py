@@ -47,7 +47,7 @@ class Parametric:
         return self.bind(to_backend(self.arrays, backend))
 
     @property
-    def size(self) -> int:
+    def count(self) -> int:
         """Number of learned parameters."""
         return sum(int(array.size) for array in self.params.values())
 

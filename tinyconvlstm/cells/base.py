@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backend import Array, array_module
-from ..ops.conv import ConvSaved
 from ..parameters import Parametric
-from .maps import ConvMap, Grads, frames_of
+from .maps import BiasMap, ConvMap, Grads, frames_of
 
 State = Any  # a NamedTuple whose first field, h, is what the cell shows the world
 
@@ -59,7 +58,8 @@ class TwoMapCell(Cell):
     """A cell made of gates, an input map (x -> z) and a state map (h -> z).
 
     With kernel () both maps are dense matrices; otherwise they are convolutions over len(kernel)
-    spatial axes. The state map is always stride 1 and "same", so that the state keeps its shape.
+    spatial axes. The state map is always stride 1 and "same", so that the state keeps its shape. With
+    channels = 0 the cell has no input: it reads frames of 0 channels, and z is the bias alone.
     """
 
     gates: ClassVar[tuple[str, ...]]  # names of the blocks of F channels that the maps produce
@@ -84,7 +84,9 @@ class TwoMapCell(Cell):
         if len(state_kernel) != len(kernel):
             raise ValueError(f"state_kernel is {state_kernel}, expected one entry for each of {kernel}")
         self.channels, self.features, self.kernel = channels, features, tuple(kernel)
-        self.input_map = ConvMap("w_x", "b", tuple(kernel), stride, padding, dilation)
+        self.input_map: ConvMap | BiasMap = BiasMap("b")
+        if channels:
+            self.input_map = ConvMap("w_x", "b", tuple(kernel), stride, padding, dilation)
         self.state_map = ConvMap("w_h", None, state_kernel, 1, "same", state_dilation)
         rng = np.random.default_rng(rng)
         blocks = len(self.gates)
@@ -93,21 +95,26 @@ class TwoMapCell(Cell):
             **self.state_map.init(rng, features, features, blocks, dtype),
         }
 
+    @property
+    def macs_per_position(self) -> int:
+        """Multiply-accumulates of one step for one sample at one position of the state."""
+        return self.input_map.cost(self.params) + self.state_map.cost(self.params)
+
     def state_shape(self, x: Array) -> tuple[int, ...]:
         """(N, F, *S) of the state for frames x (N, C, *S); ValueError when x does not fit the cell."""
         self.input_map.check(x, self.params)
         return (x.shape[0], self.features, *self.input_map.out(x.shape[2:]))
 
-    def project(self, xs: Array) -> tuple[Array, ConvSaved]:
+    def project(self, xs: Array) -> tuple[Array, Any]:
         """zs (T, N, gates * F, *S) = input map of all frames at once."""
         T, N = xs.shape[:2]
         z, saved = self.input_map.forward(frames_of(xs), self.params)
         return z.reshape(T, N, *z.shape[1:]), saved
 
-    def project_backward(self, dzs: Sequence[Any], saved: ConvSaved, grads: Grads) -> Array:
+    def project_backward(self, dzs: Sequence[Any], saved: Any, grads: Grads) -> Array:
         """dxs (T, N, C, *S) of the input map; adds the gradients of w_x and b to `grads`."""
         dzs = [self.to_input_map(dz) for dz in dzs]
-        frames = saved.x.reshape(len(dzs), -1, *saved.x.shape[1:])
+        frames = saved.x.reshape(len(dzs), saved.x.shape[0] // len(dzs), *saved.x.shape[1:])
         self.input_map.add_weight_grads(dzs, frames, saved, grads)
         return self.input_map.backward_x(dzs, saved)
 

@@ -64,7 +64,7 @@ class GRUCell(TwoMapCell):
 
     def __init__(self, channels: int, features: int, kernel: tuple[int, ...] = (), **settings: Any) -> None:
         super().__init__(channels, features, kernel, **settings)
-        self.params["b_hn"] = np.zeros(features, dtype=self.params["w_x"].dtype)
+        self.params["b_hn"] = np.zeros(features, dtype=self.params["w_h"].dtype)
 
     def initial_state(self, x: Array) -> RNNState:
         """h = 0, (N, F, *S), for frames like x (N, C, *S)."""

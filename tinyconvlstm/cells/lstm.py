@@ -64,7 +64,7 @@ class LSTMCell(TwoMapCell):
         **settings: Any,
     ) -> None:
         super().__init__(channels, features, kernel, **settings)
-        dtype = self.params["w_x"].dtype
+        dtype = self.params["w_h"].dtype
         self.params["b"] = lstm_bias(features, forget_bias, dtype)
         if peephole not in (None, "channel", "map"):
             raise ValueError(f"peephole is {peephole!r}, expected None, 'channel' or 'map'")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,10 +100,63 @@ class ConvMap:
                 f"x has {x.shape[1]} channels, {self.w} expects {w.shape[1]} ({self.w}.shape == {w.shape})"
             )
 
+    def cost(self, params: dict[str, Array]) -> int:
+        """Multiply-accumulates of one sample at one position."""
+        return int(params[self.w].size)
+
+
+class BiasSaved(NamedTuple):
+    """The empty input, for its shape."""
+
+    x: Array  # (N, 0, *S)
+
+
+@dataclass(frozen=True)
+class BiasMap:
+    """z = b everywhere: the input map of a cell without input, whose frames have 0 channels."""
+
+    b: str  # name of the bias (blocks * F,)
+
+    def out(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """`sizes` as they are."""
+        return sizes
+
+    def init(
+        self, rng: np.random.Generator, channels: int, features: int, blocks: int, dtype: Any
+    ) -> dict[str, Array]:
+        """A bias of zeros."""
+        return {self.b: np.zeros(blocks * features, dtype=dtype)}
+
+    def forward(self, x: Array, params: dict[str, Array]) -> tuple[Array, BiasSaved]:
+        """z (N, blocks * F, *S), a view that repeats b, for x (N, 0, *S)."""
+        b = params[self.b]
+        shape = (x.shape[0], b.shape[0], *x.shape[2:])
+        return array_module(x=x, b=b).broadcast_to(b.reshape(-1, *(1,) * (x.ndim - 2)), shape), BiasSaved(x)
+
+    def backward_x(self, dzs: Sequence[Array], saved: BiasSaved) -> Array:
+        """The empty gradient (T, N, 0, *S)."""
+        return saved.x.reshape(len(dzs), saved.x.shape[0] // len(dzs), *saved.x.shape[1:])
+
+    def add_weight_grads(
+        self, dzs: Sequence[Array], frames: Sequence[Array], saved: BiasSaved, grads: Grads
+    ) -> None:
+        """Add db = sum_t sum_{n, p} dz_t to `grads`, last step first."""
+        for dz in reversed(dzs):
+            add_to(grads, self.b, conv_bias_backward(dz))
+
+    def check(self, x: Array, params: dict[str, Array]) -> None:
+        """ValueError unless x has 0 channels."""
+        if x.ndim < 2 or x.shape[1] != 0:
+            raise ValueError(f"x.shape is {tuple(x.shape)}, expected (N, 0, *S): this cell has no input")
+
+    def cost(self, params: dict[str, Array]) -> int:
+        """Nothing is multiplied."""
+        return 0
+
 
 def frames_of(xs: Array) -> Array:
     """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
-    return xs.reshape(-1, *xs.shape[2:])
+    return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
 
 
 def add_to(grads: Grads, name: str, value: Array) -> None:

@@ -134,7 +134,7 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """Inverted dropout: in training an element is 0 with probability `rate`, else multiplied by 1 / (1 - rate).
+    """Inverted dropout: in training an element is 0 with probability `rate`, else scaled by 1 / (1 - rate).
 
     Args:
         rate: from 0 up to but not including 1.

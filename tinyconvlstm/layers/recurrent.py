@@ -11,7 +11,7 @@ from ..cells.base import State, TwoMapCell
 from ..ops.dropout import dropout_backward, dropout_forward, dropout_mask
 from ..parameters import Container, prefixed
 from .base import Grads, Layer, Rng, Shape, needed
-from .summary import Cost, conv_macs
+from .summary import Cost
 
 
 class RecurrentSaved(NamedTuple):
@@ -126,13 +126,11 @@ class Recurrent(Layer):
             raise ValueError(f"input has {C} channels, the cell expects {cell.channels}")
         out = cell.input_map.out(tuple(S))
         positions = prod(out)
-        macs = conv_macs(self.params["w_x"].shape, N, positions) + conv_macs(
-            self.params["w_h"].shape, N, positions
-        )
+        macs = T * N * positions * cell.macs_per_position
         h = N * cell.features * positions
         kept = h * (T * (cell.kept_per_step + 1) + cell.states)  # gates, ys, and the initial state
         y = (T, N, cell.features, *out) if self.return_sequences else (N, cell.features, *out)
-        return Cost(y, T * macs, kept)
+        return Cost(y, macs, kept)
 
 
 class Bidirectional(Container, Layer):

@@ -36,7 +36,7 @@ class Cost(NamedTuple):
             if cost.rows:
                 rows += [row._replace(name=f"{name}.{row.name}") for row in cost.rows]
             else:
-                rows.append(CostRow(name, type(layer).__name__, cost.out, layer.size, cost.macs, cost.kept))
+                rows.append(CostRow(name, type(layer).__name__, cost.out, layer.count, cost.macs, cost.kept))
         macs, kept = sum(row.macs for row in rows), sum(row.kept for row in rows)
         return cls(parts[-1][2].out, macs, kept, tuple(rows))
 

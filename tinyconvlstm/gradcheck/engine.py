@@ -77,7 +77,9 @@ def gradcheck(
         faults.append(f"backward returned gradients of {sorted(grads)}, expected {sorted(case.arrays)}")
         return Report(case.name, [], [], {CENTRAL: tolerance}, faults)
     for name, g in grads.items():
-        if np.shape(g) != np.shape(case.arrays[name]):
+        if g is None:
+            faults.append(f"d{name} is None")
+        elif np.shape(g) != np.shape(case.arrays[name]):
             faults.append(f"d{name} has shape {np.shape(g)}, {name} has {np.shape(case.arrays[name])}")
     if faults:
         return Report(case.name, [], [], {CENTRAL: tolerance}, faults)
@@ -250,6 +252,8 @@ def relative(analytic: float, numeric: float, size: float, noise: float = 0.0) -
 
 def same(a: Array, b: Array) -> bool:
     """Equal to the bit, NaN included."""
+    if a is None or b is None:
+        return a is b
     return bool(np.array_equal(to_numpy(a), to_numpy(b), equal_nan=True))
 
 

@@ -63,6 +63,8 @@ class Forecaster(Container, Layer):
         head: "all" forecaster layers concatenated or the "last" one. The published FC-LSTM count
             needs "last", the ConvLSTM counts "all"; default: by the kind.
         feed: whether the forecaster's first layer reads the previous frame.
+        prior: mean intensity of the frames; the head's bias starts at its log-odds, so that training
+            does not begin by learning how dark a frame is (Lin et al. 2017, arXiv 1708.02002, 3.3).
         rng: a NumPy Generator or a seed. dtype: of the parameters.
     Parameters: "encoder.0.w_x", ..., "forecaster.0.w_h", ..., "head.w", "head.b". Without feed the
         forecaster's first layer has no w_x.
@@ -80,6 +82,7 @@ class Forecaster(Container, Layer):
         peephole: str | None = "channel",
         head: str | None = None,
         feed: bool = False,
+        prior: float = 0.5,
         rng: np.random.Generator | int = 0,
         dtype: Any = np.float32,
     ) -> None:
@@ -120,6 +123,9 @@ class Forecaster(Container, Layer):
         self.parts["head"] = Conv(
             sum(features) if head == "all" else features[-1], depth, (1,) * len(grid), rng=rng, dtype=dtype
         )
+        if not 0 < prior < 1:
+            raise ValueError(f"prior is {prior}, expected a mean intensity between 0 and 1")
+        self.parts["head"].params["b"] += np.log(prior / (1 - prior))
 
     @property
     def layers(self) -> int:

@@ -1,0 +1,216 @@
+"""The main job: forecast moving digits. Its settings, and its steps one by one.
+
+`demo.py` walks through all of it; the commands train, evaluate and predict use the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from . import metrics
+from .backend import Array, to_backend, to_numpy
+from .data.moving_digits import MovingDigits
+from .models.baselines import constant_velocity, copy_last_frame
+from .models.forecaster import Forecaster
+from .ops.losses import binary_cross_entropy_forward
+from .optim import SGD, Adam, AdamW, RMSProp
+from .optimizer import Optimizer
+from .schedules import Cosine, Warmup
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSProp,
+    "sgd": SGD,
+}
+HELD_OUT = 200  # test clips of an evaluation
+PRIOR = 0.08  # mean intensity of a frame of moving digits
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings of the main job; the defaults are the demo's.
+
+    Attributes:
+        canvas: side of the square frames, in pixels. digits: how many a clip. digit_size: in pixels.
+        speed: slowest and fastest, in pixels per frame.
+        observed, horizon: frames read, frames forecast.
+        features, kernel, state_kernel, patch, peephole, feed: of the `Forecaster`.
+        truth_rate: of scheduled sampling, with feed.
+        steps, batch, lr, optimizer, clip: of training; lr rises over the first 20 steps, then falls to
+            0 along a cosine. clip: largest norm of the gradient.
+        seed: of the weights, the clips and scheduled sampling.
+        mnist: path of an MNIST idx images file, to use instead of the packaged digits.
+        backend: "numpy" or "cupy".
+    """
+
+    canvas: int = 32
+    digits: int = 2
+    digit_size: int = 14
+    speed: tuple[float, float] = (1.0, 2.5)
+    observed: int = 10
+    horizon: int = 10
+    features: tuple[int, ...] = (64,)
+    kernel: int = 3
+    state_kernel: int | None = None
+    patch: int = 4
+    peephole: str | None = "channel"
+    feed: bool = False
+    truth_rate: float = 0.0
+    steps: int = 600
+    batch: int = 8
+    lr: float = 5e-3
+    optimizer: str = "adam"
+    clip: float = 1.0
+    seed: int = 0
+    mnist: str | None = None
+    backend: str = "numpy"
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Job:
+        """A job from a dictionary, as `to_dict` gives it; unknown names are refused."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise ValueError(f"settings have unknown names {unknown}, expected some of {sorted(known)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, for a file."""
+        return asdict(self)
+
+    def clips(self, split: str) -> MovingDigits:
+        """The clips of "train", "valid" or "test"; the three never share a digit image."""
+        return MovingDigits(
+            split,
+            canvas=(self.canvas, self.canvas),
+            digits=self.digits,
+            frames=self.observed + self.horizon,
+            speed=self.speed,
+            digit_size=self.digit_size,
+            seed=self.seed,
+            glyphs=self.mnist,
+        )
+
+    def frames(self, split: str, index: int, count: int) -> Array:
+        """`count` clips (T, N, 1, H, W), numbered from index * count, on the job's backend."""
+        return to_backend(self.clips(split).batch(index, count), self.backend)
+
+    def model(self) -> Forecaster:
+        """A fresh forecaster on the job's backend."""
+        return Forecaster(
+            self.features,
+            size=(self.canvas, self.canvas),
+            kernel=self.kernel,
+            state_kernel=self.state_kernel,
+            patch=self.patch,
+            peephole=self.peephole,
+            feed=self.feed,
+            prior=PRIOR,
+            rng=self.seed,
+        ).to_backend(self.backend)
+
+    def learner(self) -> Optimizer:
+        """The optimiser, with the learning rate's schedule inside."""
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}, expected one of {sorted(OPTIMIZERS)}")
+        return OPTIMIZERS[self.optimizer](lr=self.lr)
+
+    def schedule(self) -> Callable[[int], float]:
+        """Learning rate of each step."""
+        warm = min(20, max(1, self.steps // 10))
+        return Warmup(warm, Cosine(self.lr, max(1, self.steps - warm)))
+
+
+def validation(job: Job, clips: int = 32) -> Callable[[Forecaster], float]:
+    """A function of the model: nats per pixel on validation clips."""
+    frames = job.frames("valid", 0, clips)
+
+    def measure(model: Forecaster) -> float:
+        logits, _ = model.forward(frames[: job.observed], horizon=job.horizon)
+        return float(binary_cross_entropy_forward(logits, frames[job.observed :])[0])
+
+    return measure
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Forecasts of held-out clips by the model and by both baselines, on NumPy."""
+
+    past: Array  # (observed, N, 1, H, W)
+    truth: Array  # (horizon, N, 1, H, W)
+    forecasts: dict[str, Array]  # by name, each like truth; the model's comes first
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """MSE per pixel, squared error per frame, SSIM and PSNR of every forecast."""
+        return {
+            name: {
+                "mse": metrics.mse(frames, self.truth),
+                "frame_mse": metrics.frame_mse(frames, self.truth),
+                "ssim": metrics.ssim(frames, self.truth),
+                "psnr": metrics.psnr(frames, self.truth),
+            }
+            for name, frames in self.forecasts.items()
+        }
+
+    @property
+    def gain(self) -> float:
+        """How far the model's MSE lies below that of copying the last frame: 0.3 means 30 %."""
+        names = list(self.forecasts)
+        mse = {name: metrics.mse(self.forecasts[name], self.truth) for name in names}
+        return 1 - mse[names[0]] / mse["copy last frame"]
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Head and rows, as text."""
+        head = ("forecast", "MSE / pixel", "SE / frame", "SSIM", "PSNR (dB)")
+        rows = [
+            (name, f"{s['mse']:.4f}", f"{s['frame_mse']:.1f}", f"{s['ssim']:.3f}", f"{s['psnr']:.1f}")
+            for name, s in self.scores.items()
+        ]
+        return [head, *rows]
+
+    def __str__(self) -> str:
+        table = self.table()
+        widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+        lines = [
+            "  ".join(
+                c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in table
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def evaluate(model: Forecaster, job: Job, *, clips: int = HELD_OUT, split: str = "test") -> Evaluation:
+    """Forecast held-out clips with the model and with both baselines.
+
+    Args:
+        model: a forecaster for the job's frames.
+        job: the clips' settings.
+        clips: how many. split: "train", "valid" or "test".
+    """
+    frames = job.frames(split, 0, clips)
+    past, truth = frames[: job.observed], to_numpy(frames[job.observed :])
+    forecast = to_numpy(model.predict(past, job.horizon))
+    past = to_numpy(past)
+    return Evaluation(
+        past,
+        truth,
+        {
+            "ConvLSTM" if model.config["kernel"] is not None else "FC-LSTM": forecast,
+            "copy last frame": copy_last_frame(past, job.horizon),
+            "constant velocity": constant_velocity(past, job.horizon),
+        },
+    )
+
+
+def check_finite(frames: Array, name: str) -> None:
+    """ValueError when frames hold NaN or infinity, with how many."""
+    bad = int((~np.isfinite(to_numpy(frames))).sum())
+    if bad:
+        raise ValueError(f"{name} has {bad} values that are NaN or infinite, expected finite pixels")

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from .gradcheck.case import Case
 from .gradcheck.engine import gradcheck
 from .gradcheck.zoo import zoo
 from .job import Evaluation, Job, evaluate, validation
@@ -24,7 +25,6 @@ from .viz.loss import loss_curves
 from .viz.strips import forecast_gif, forecast_strip
 
 CHECKED = ("conv/2d", "lstm_gates", "ConvLSTMCell", "forecaster")  # parts of names in the zoo
-QUICK = {"steps": 60, "features": (32,), "digits": 1}
 
 
 def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> int:
@@ -36,7 +36,7 @@ def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> i
         progress: show progress bars.
     """
     started = time.perf_counter()
-    job = replace(job, **QUICK) if quick else job
+    job = replace(job, steps=60, features=(32,), digits=1) if quick else job
     out.mkdir(parents=True, exist_ok=True)
 
     say("1. Is every gradient right? Hand-written backward passes against numeric derivatives:")
@@ -65,10 +65,7 @@ def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> i
         "Clips": f"{job.digits} digits of {job.digit_size} pixels on {job.canvas} x {job.canvas}, seed {job.seed}",
         "Time": f"{time.perf_counter() - started:.0f} s",
     }
-    checks = [
-        (r.name, *(f"{w:.1e}" if (w := r.worst(m)) is not None else "-" for m in ("central", "complex")))
-        for r in reports
-    ]
+    checks = [(r.name, *(error_text(r.worst(method)) for method in ("central", "complex"))) for r in reports]
     write_demo_report(out, facts, result, checks)
     say(
         f"4. Done in {time.perf_counter() - started:.0f} s. Look at {out / 'report.html'} and {out / 'forecast.gif'}"
@@ -153,11 +150,16 @@ def write_demo_report(
     )
 
 
-def short_zoo() -> list:  # type: ignore[type-arg]
+def short_zoo() -> list[Case]:
     """The first case of the zoo for each of CHECKED."""
     cases = zoo()
     found = [next((c for c in cases if part.lower() in c.name.lower()), None) for part in CHECKED]
     return [case for case in found if case is not None]
+
+
+def error_text(error: float | None) -> str:
+    """A relative error, or a dash where a method was not used."""
+    return "-" if error is None else f"{error:.1e}"
 
 
 def indented(text: str) -> str:

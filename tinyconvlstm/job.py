@@ -177,12 +177,10 @@ class Evaluation:
     def __str__(self) -> str:
         table = self.table()
         widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
-        lines = [
-            "  ".join(
-                c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in table
-        ]
+        lines = []
+        for first, *rest in table:
+            cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
+            lines.append("  ".join(cells))
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

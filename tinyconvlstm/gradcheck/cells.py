@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, to_numpy
+from ..backend import Array
 from ..bptt import scan, scan_backward, scan_checkpointed, scan_checkpointed_backward, scan_truncated_backward
 from ..cells.base import Cell, State
 from .case import Arrays, Case
@@ -60,6 +60,7 @@ def cell_case(
         state = type(blank)(*(0.5 * rng.standard_normal(a.shape) for a in blank))
     fields = blank._fields
     arrays: Arrays = {"xs": xs, **{f"{f}0": a for f, a in zip(fields, state, strict=True)}, **cell.params}
+    frozen: list[State] = []  # the state before every step, at the unperturbed arrays
     settings = {"lengths": lengths, "reverse": reverse, "h_mask": h_mask}
 
     def unpack(values: Arrays) -> tuple[Cell, Array, State]:
@@ -76,7 +77,9 @@ def cell_case(
             return pack(ys, last), (bound, kept)
         ys, last, tape = scan(bound, xs, start, **settings)
         if mode == "truncated":
-            ys, last = frozen_blocks(cell, arrays, unpack, bound, xs, start, k1, k2, h_mask)
+            if not frozen:
+                frozen.extend(states_before(*unpack(arrays), h_mask))
+            ys, last = frozen_blocks(frozen, bound, xs, start, k1, k2, h_mask)
         return pack(ys, last), (bound, tape)
 
     def backward(upstream: dict[str, Any], saved: Any) -> Arrays:
@@ -93,29 +96,26 @@ def cell_case(
     return Case(name, arrays, forward, backward, analytic, ("xs",))
 
 
+def states_before(cell: Cell, xs: Array, state: State, h_mask: Array | None) -> list[State]:
+    """The state before every step of xs."""
+    states = []
+    for t in range(len(xs)):
+        states.append(state)
+        state = scan(cell, xs[t : t + 1], state, h_mask=h_mask)[1]
+    return states
+
+
 def frozen_blocks(
-    cell: Cell,
-    arrays: Arrays,
-    unpack: Any,
-    bound: Cell,
-    xs: Array,
-    start: State,
-    k1: int,
-    k2: int,
-    h_mask: Array | None,
+    frozen: list[State], cell: Cell, xs: Array, start: State, k1: int, k2: int, h_mask: Array | None
 ) -> tuple[Array, State]:
     """ys and the final state as truncated BPTT sees them.
 
-    Each block starts from a frozen state k2 steps before its end, computed from the unperturbed
-    `arrays`; a block that begins at step 0 starts from the given `start`, an argument like any other.
+    Each block starts k2 steps before its end, from the frozen state there, which no perturbation
+    reaches; a block that begins at step 0 starts from the given `start`, an argument like any other.
     """
-    base_cell, base_xs, base_start = unpack(arrays)
     T, parts, last = len(xs), [], start
     for end in [*range(k1, T, k1), T]:
         begin, first_loss = max(0, end - k2), (end - 1) // k1 * k1
-        state = start
-        if begin:
-            state = scan(base_cell, base_xs[:begin], base_start, h_mask=h_mask)[1]
-        ys, last, _ = scan(bound, xs[begin:end], state, h_mask=h_mask)
-        parts.append(to_numpy(ys[first_loss - begin :]))
+        ys, last, _ = scan(cell, xs[begin:end], frozen[begin] if begin else start, h_mask=h_mask)
+        parts.append(ys[first_loss - begin :])
     return np.concatenate(parts), last

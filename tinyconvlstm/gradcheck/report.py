@@ -64,11 +64,11 @@ class Report:
         found += [row.error for row in self.rows if row.method == method]
         return max(found, default=None)
 
-    def line(self) -> str:
-        """One line: verdict, name and the worst error of each method."""
+    def line(self, width: int = 34) -> str:
+        """One line: verdict, name (padded to `width`) and the worst error of each method."""
         found = [(method, self.worst(method)) for method in ("central", "complex")]
         errors = "   ".join(f"{method} {error:.1e}" for method, error in found if error is not None)
-        return f"{'pass' if self.passed else 'FAIL'}  {self.name:<34} {errors}"
+        return f"{'pass' if self.passed else 'FAIL'}  {self.name:<{width}} {errors}".rstrip()
 
     def __str__(self) -> str:
         lines = [self.line(), ""]

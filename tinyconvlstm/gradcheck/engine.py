@@ -66,7 +66,9 @@ def gradcheck(
     faults: list[str] = []
     again = case.forward(case.arrays)[0]
     changed = [n for n, y in probe.base.items() if not same(y, again[n])]
-    faults += [f"forward is not repeatable: {n} changed; seed its random numbers in each call" for n in changed]
+    faults += [
+        f"forward is not repeatable: {n} changed; seed its random numbers in each call" for n in changed
+    ]
     given = {name: u.copy() for name, u in upstream.items()}
     grads = {name: copy_of(g) for name, g in case.backward(upstream, saved).items()}
     faults += [f"backward changed its argument d{n}" for n, u in upstream.items() if not same(u, given[n])]
@@ -268,7 +270,7 @@ def refuse_low_precision(case: Case) -> None:
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"{name} is a {type(array).__module__}.{type(array).__name__}, a gradient check runs on "
-                "NumPy arrays; use to_numpy(...), or .to_backend(\"numpy\") on a cell or a layer"
+                'NumPy arrays; use to_numpy(...), or .to_backend("numpy") on a cell or a layer'
             )
         if str(array.dtype) != "float64":
             raise TypeError(

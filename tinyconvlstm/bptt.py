@@ -71,14 +71,14 @@ def scan(
     Returns:
         ys (T, N, F, *S), the final state, and the tape for a backward pass.
     Raises:
-        ValueError: xs is no sequence of at least one step, or lengths do not fit it.
+        ValueError: xs is no sequence of at least one step, or lengths or state do not fit it.
     """
     xp = array_module(xs=xs, h_mask=h_mask)
     lengths = check_sequence(xs, lengths)
     if reverse:
         xs = reverse_in_time(xs, lengths)
     alive = None if lengths is None else xp.arange(len(xs))[:, None] < lengths
-    state = cell.initial_state(xs[0]) if state is None else state
+    state = cell.initial_state(xs[0]) if state is None else cell.check_state(state, xs[0])
     zs, projection = cell.project(xs)
     steps, ys = [], None
     for t in range(len(xs)):
@@ -179,7 +179,7 @@ def scan_checkpointed(
         raise ValueError(f"every is {every}, expected at least 1 step a segment")
     if reverse:
         xs = reverse_in_time(xs, lengths)
-    state = cell.initial_state(xs[0]) if state is None else state
+    state = cell.initial_state(xs[0]) if state is None else cell.check_state(state, xs[0])
     states, parts = [], []
     for begin in range(0, len(xs), every):
         states.append(state)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 from ..parameters import Parametric
 from .maps import BiasMap, ConvMap, Grads, frames_of
 
@@ -32,6 +32,10 @@ class Cell(Parametric):
     def initial_state(self, x: Array) -> State:
         """The all-zero state for frames like x (N, C, *S): same batch, dtype and backend."""
         raise NotImplementedError(type(self).__name__)
+
+    def check_state(self, state: State, x: Array) -> State:
+        """The state given to start from, or an error where it does not fit frames like x (N, C, *S)."""
+        return state
 
     def project(self, xs: Array) -> tuple[Sequence[Any], Any]:
         """All that does not depend on the state: xs (T, N, C, *S) -> (zs, saved), zs[t] for `step`."""
@@ -104,6 +108,19 @@ class TwoMapCell(Cell):
         """(N, F, *S) of the state for frames x (N, C, *S); ValueError when x does not fit the cell."""
         self.input_map.check(x, self.params)
         return (x.shape[0], self.features, *self.input_map.out(x.shape[2:]))
+
+    def check_state(self, state: State, x: Array) -> State:
+        """The state; ValueError or TypeError where a field's shape, dtype or backend does not fit x."""
+        shape = self.state_shape(x)
+        fields = {f"state.{name}": a for name, a in zip(state._fields, state, strict=True)}
+        array_module(x=x, **fields)
+        check_dtypes(x=x, **fields)
+        for name, a in fields.items():
+            if tuple(a.shape) != shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(a.shape)}, expected {shape} for frames of shape {tuple(x.shape)}"
+                )
+        return state
 
     def project(self, xs: Array) -> tuple[Array, Any]:
         """zs (T, N, gates * F, *S) = input map of all frames at once."""

@@ -74,6 +74,17 @@ class LSTMCell(TwoMapCell):
             shape = (3, features, *(size or ())) if peephole == "map" else (3, features)
             self.params["w_c"] = np.zeros(shape, dtype=dtype)
 
+    def state_shape(self, x: Array) -> tuple[int, ...]:
+        """(N, F, *S); a ValueError also where a peephole map has another size than the state."""
+        shape = super().state_shape(x)
+        w_c = self.params.get("w_c")
+        if w_c is not None and w_c.ndim > 2 and w_c.shape[2:] != shape[2:]:
+            raise ValueError(
+                f"the state is {shape[2:]} for frames of shape {tuple(x.shape)}, "
+                f"the peephole map {w_c.shape[2:]} (w_c.shape == {w_c.shape})"
+            )
+        return shape
+
     def initial_state(self, x: Array) -> LSTMState:
         """h = c = 0, each (N, F, *S), for frames like x (N, C, *S)."""
         shape = self.state_shape(x)

@@ -48,15 +48,17 @@ def case_of(subject: Any, arrays: tuple[Array, ...], name: str | None, settings:
         if settings:
             raise TypeError(f"settings {sorted(settings)} do not apply to a Case; give them where it is made")
         return subject
-    if isinstance(subject, Cell | Layer):
-        kind = type(subject).__name__
-        expect(arrays, ("xs" if isinstance(subject, Cell) else "x",), f"the {kind}")
-        make = cell_case if isinstance(subject, Cell) else layer_case
-        return make(name or kind, subject, arrays[0], **settings)  # type: ignore[operator]
+    kind = type(subject).__name__
+    if isinstance(subject, Cell):
+        expect(arrays, ("xs",), f"the {kind}")
+        return cell_case(name or kind, subject, arrays[0], **settings)
+    if isinstance(subject, Layer):
+        expect(arrays, ("x",), f"the {kind}")
+        return layer_case(name or kind, subject, arrays[0], **settings)
     if isinstance(subject, tuple) and len(subject) == 2 and all(map(callable, subject)):
         return case_of_pair(*subject, arrays, name, settings)
     raise TypeError(
-        f"subject is a {type(subject).__name__}, expected a Case, a Cell, a Layer "
+        f"subject is a {kind}, expected a Case, a Cell, a Layer "
         "or a pair of functions (forward, backward)"
     )
 

@@ -11,7 +11,7 @@ from .zoo import zoo
 FEW = 3  # so many cases selected by name are shown as whole tables
 
 
-def run(pattern: str | None = None, *, verbose: bool = False, listing: bool = False) -> int:
+def run(pattern: str | None = None, verbose: bool = False, *, listing: bool = False) -> int:
     """Check the zoo, or the part of it that `pattern` selects, and print what was found.
 
     Args:

@@ -123,7 +123,7 @@ def scan_truncated_backward(
 
     The sequence is cut into blocks of k1 steps. A block's loss terms (its dys; for the last block
     also dstate) go back at most k2 steps from the block's end; the state before those k2 steps counts as
-    a constant. With k1 = k2 the blocks are independent; with k1 = 1 every loss term sees k2 - 1
+    a constant. With k1 = k2, a divisor of T, the blocks are independent; with k1 = 1 every loss term sees k2 - 1
     earlier steps; with k1 = k2 = T it is full BPTT.
 
     Args:

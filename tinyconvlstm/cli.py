@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     judge.add_argument("model", type=Path, help="a model file, or the folder of a training")
     judge.add_argument("--clips", type=positive, default=200)
-    judge.add_argument("--split", choices=("train", "valid", "test"), default="test")
+    judge.add_argument("--split", choices=("train", "validation", "test"), default="test")
     judge.add_argument("--out", type=Path, help="folder for pictures; default: none")
     add_clips(judge)
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from .backend import to_backend
 from .gradcheck.case import Case
 from .gradcheck.engine import gradcheck
 from .gradcheck.zoo import zoo
@@ -89,11 +90,12 @@ def train_forecaster(
             model, frames, observed=job.observed, train=train, rng=rng, truth_rate=job.truth_rate
         )
 
+    clips = job.clips("train")
     train(
         model,
         loss_forward,
         forecast_loss_backward,
-        lambda step: job.frames("train", step, job.batch),
+        lambda step: to_backend(clips.batch(step, job.batch), job.backend),
         steps=job.steps,
         optimizer=job.learner(),
         schedule=job.schedule(),

@@ -77,14 +77,15 @@ class Job:
         unknown = sorted(set(settings) - known)
         if unknown:
             raise ValueError(f"settings have unknown names {unknown}, expected some of {sorted(known)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        fitting: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        return cls(**fitting)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, for a file."""
         return asdict(self)
 
     def clips(self, split: str) -> MovingDigits:
-        """The clips of "train", "valid" or "test"; the three never share a digit image."""
+        """The clips of "train", "validation" or "test"; the three never share a digit image."""
         return MovingDigits(
             split,
             canvas=(self.canvas, self.canvas),
@@ -128,7 +129,7 @@ class Job:
 
 def validation(job: Job, clips: int = 32) -> Callable[[Forecaster], float]:
     """A function of the model: nats per pixel on validation clips."""
-    frames = job.frames("valid", 0, clips)
+    frames = job.frames("validation", 0, clips)
 
     def measure(model: Forecaster) -> float:
         logits, _ = model.forward(frames[: job.observed], horizon=job.horizon)
@@ -190,7 +191,7 @@ def evaluate(model: Forecaster, job: Job, *, clips: int = HELD_OUT, split: str =
     Args:
         model: a forecaster for the job's frames.
         job: the clips' settings.
-        clips: how many. split: "train", "valid" or "test".
+        clips: how many. split: "train", "validation" or "test".
     """
     frames = job.frames(split, 0, clips)
     past, truth = frames[: job.observed], to_numpy(frames[job.observed :])

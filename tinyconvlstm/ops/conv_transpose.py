@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 from .conv import conv_bias_backward, correlate, correlate_adjoint_w, correlate_adjoint_x
 from .windows import Geometry, Sizes, Window, per_axis
 
@@ -60,6 +60,7 @@ def conv_transpose_forward(
         y (N, F, *S_out) and what `conv_transpose_backward` needs.
     Raises:
         ValueError: ranks, channels, groups, kernel or output_padding do not fit, or y would be empty.
+        TypeError: dtypes differ.
     """
     array_module(x=x, w=w, b=b)
     geometry = check_conv_transpose(x, w, b, window, groups, output_padding)
@@ -93,6 +94,7 @@ def check_conv_transpose(
     """The geometry of the convolution y -> x, or a ValueError saying which argument does not fit."""
     if x.ndim < 2 or x.ndim != w.ndim:
         raise ValueError(f"x.shape is {x.shape} and w.shape is {w.shape}, expected (N, C, *S) and (C, F, *K)")
+    check_dtypes(x=x, w=w, b=b)
     if x.shape[1] != w.shape[0]:
         raise ValueError(f"x has {x.shape[1]} channels, w expects {w.shape[0]} (w.shape == {w.shape})")
     if groups < 1 or w.shape[0] % groups:

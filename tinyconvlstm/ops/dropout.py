@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array, array_module, to_backend
+from ..backend import Array, array_module, check_dtypes, to_backend
 from .windows import Sizes
 
 
@@ -53,6 +53,7 @@ def dropout_forward(x: Array, mask: Array) -> tuple[Array, DropoutSaved]:
         y like x and what `dropout_backward` needs.
     Raises:
         ValueError: the mask does not broadcast to x.
+        TypeError: dtypes differ.
     """
     array_module(x=x, mask=mask)
     fits = mask.ndim <= x.ndim and all(
@@ -60,6 +61,7 @@ def dropout_forward(x: Array, mask: Array) -> tuple[Array, DropoutSaved]:
     )
     if not fits:
         raise ValueError(f"mask.shape is {mask.shape}, expected a shape that broadcasts to {x.shape}")
+    check_dtypes(x=x, mask=mask)
     return x * mask, DropoutSaved(mask)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 
 
 class LinearSaved(NamedTuple):
@@ -28,6 +28,7 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, L
         y (..., F) and what `linear_backward` needs.
     Raises:
         ValueError: w is not a matrix, or channels or bias do not fit.
+        TypeError: dtypes differ.
     """
     array_module(x=x, w=w, b=b)
     if w.ndim != 2:
@@ -36,6 +37,7 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, L
         raise ValueError(f"x.shape is {x.shape}, expected (..., {w.shape[1]}) (w.shape == {w.shape})")
     if b is not None and b.shape != w.shape[:1]:
         raise ValueError(f"b.shape is {b.shape}, expected {w.shape[:1]}, one entry a row of w")
+    check_dtypes(x=x, w=w, b=b)
     y = x @ w.T
     if b is not None:
         y = y + b

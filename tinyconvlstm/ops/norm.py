@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 from .standardise import Standardised, standardise, standardise_backward
 
 
@@ -71,6 +71,7 @@ def batch_norm_forward(
         y (N, C, *S) and what `batch_norm_backward` needs; its `mean` and `var` feed running averages.
     Raises:
         ValueError: shapes do not fit, or there is one number per channel only.
+        TypeError: dtypes differ.
     Source: Ioffe & Szegedy 2015, algorithm 1.
     """
     array_module(x=x, gamma=gamma, beta=beta)
@@ -112,6 +113,7 @@ def batch_norm_inference_forward(
         y (N, C, *S) and what `batch_norm_inference_backward` needs.
     Raises:
         ValueError: shapes do not fit.
+        TypeError: dtypes differ.
     """
     xp = array_module(x=x, gamma=gamma, beta=beta, mean=mean, var=var)
     check_channels(x, gamma=gamma, beta=beta, mean=mean, var=var)
@@ -143,6 +145,7 @@ def layer_norm_forward(
         y like x and what `layer_norm_backward` needs.
     Raises:
         ValueError: shapes do not fit.
+        TypeError: dtypes differ.
     Source: Ba, Kiros, Hinton 2016, equation 3.
     """
     array_module(x=x, gamma=gamma, beta=beta)
@@ -151,6 +154,7 @@ def layer_norm_forward(
             f"gamma.shape is {gamma.shape} and beta.shape is {beta.shape}, "
             f"expected the last axes of x (x.shape == {x.shape})"
         )
+    check_dtypes(x=x, gamma=gamma, beta=beta)
     standardised, _, _ = standardise(x, tuple(range(x.ndim - gamma.ndim, x.ndim)), eps)
     return gamma * standardised.x_hat + beta, LayerNormSaved(standardised, gamma)
 
@@ -190,6 +194,7 @@ def group_norm_forward(
         y (N, C, *S) and what `group_norm_backward` needs.
     Raises:
         ValueError: shapes or groups do not fit.
+        TypeError: dtypes differ.
     Source: Wu & He 2018, equations 1 to 6.
     """
     array_module(x=x, gamma=gamma, beta=beta)
@@ -232,9 +237,10 @@ def per_channel(v: Array, x: Array) -> Array:
 
 
 def check_channels(x: Array, **vectors: Array) -> None:
-    """Raise a ValueError where a vector does not have one entry per channel of x."""
+    """Raise a ValueError where a vector does not have one entry per channel of x, a TypeError for its dtype."""
     if x.ndim < 2:
         raise ValueError(f"x.shape is {x.shape}, expected (N, C, *S)")
     for name, v in vectors.items():
         if v.shape != x.shape[1:2]:
             raise ValueError(f"{name}.shape is {v.shape}, expected {x.shape[1:2]}, one entry a channel of x")
+    check_dtypes(x=x, **vectors)

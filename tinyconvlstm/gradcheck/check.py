@@ -58,8 +58,7 @@ def case_of(subject: Any, arrays: tuple[Array, ...], name: str | None, settings:
     if isinstance(subject, tuple) and len(subject) == 2 and all(map(callable, subject)):
         return case_of_pair(*subject, arrays, name, settings)
     raise TypeError(
-        f"subject is a {kind}, expected a Case, a Cell, a Layer "
-        "or a pair of functions (forward, backward)"
+        f"subject is a {kind}, expected a Case, a Cell, a Layer or a pair of functions (forward, backward)"
     )
 
 

@@ -26,6 +26,7 @@ from .report import Direction, Report, Row
 
 CENTRAL, COMPLEX = "central", "complex"
 COMPLEX_STEP = 1e-30
+ROUNDING = 1e-2  # of the largest argument's gradient: smaller ones are compared on this scale
 KINK = 1e-3  # one-sided slopes that differ by more than this share of the slope are no curvature
 
 
@@ -50,7 +51,8 @@ def gradcheck(
         seed: of the random upstream gradients, directions and elements.
     Returns:
         A Report. The relative error is |a - n| / max(|a|, |n|, r), r the root mean square of the
-        argument's gradient. An element passes when it is within the tolerance, or within the rounding
+        argument's gradient and at least a hundredth of the largest argument's (a bias before a batch
+        norm has the gradient 0, and what backward returns for it is rounding). An element passes when it is within the tolerance, or within the rounding
         error 8 eps sum|u y| / h that a central difference cannot avoid.
     Raises:
         TypeError: an argument is not float64; in float32 a central difference carries an error of
@@ -196,8 +198,10 @@ def check_elements(
 ) -> tuple[list[Row], list[tuple[str, float, float]]]:
     """The worst element of every argument by each method, and all pairs for the picture."""
     rows, points = [], []
+    sizes = {name: float(np.sqrt(np.mean(g**2))) if g.size else 0.0 for name, g in grads.items()}
+    largest = max((s for s in sizes.values() if np.isfinite(s)), default=0.0)
     for name, array in probe.case.arrays.items():
-        size = float(np.sqrt(np.mean(grads[name] ** 2))) if array.size else 0.0
+        size = max(sizes[name], ROUNDING * largest)
         chosen = np.arange(array.size)
         if array.size > elements:
             chosen = np.sort(rng.choice(array.size, elements, replace=False))

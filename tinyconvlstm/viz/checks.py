@@ -85,7 +85,7 @@ def draw_errors(report: Any, axes: Any) -> None:
         )
     axes.set(xscale="log", xlabel="worst relative error (red: too large)", xlim=(SMALLEST / 3, 3e3))
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.grid(axis="x", color="0.92")
     axes.set_title("worst error of each argument", fontsize="medium")
     if report.rows:

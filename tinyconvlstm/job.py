@@ -17,6 +17,7 @@ from .data.moving_digits import MovingDigits
 from .models.baselines import constant_velocity, copy_last_frame
 from .models.forecaster import Forecaster
 from .ops.losses import binary_cross_entropy_forward
+from .ops.windows import as_int
 from .optim import SGD, Adam, AdamW, RMSProp
 from .optimizer import Optimizer
 from .schedules import Cosine, Warmup
@@ -69,6 +70,14 @@ class Job:
     seed: int = 0
     mnist: str | None = None
     backend: str = "numpy"
+
+    def __post_init__(self) -> None:
+        for name in ("canvas", "digits", "digit_size", "observed", "horizon", "patch", "steps", "batch"):
+            as_int(getattr(self, name), name)
+        if not 0 <= self.truth_rate <= 1 or (self.truth_rate and not self.feed):
+            raise ValueError(f"truth_rate is {self.truth_rate}, expected a probability, and above 0 only with feed")
+        if not self.clip > 0 or not self.lr > 0:
+            raise ValueError(f"clip is {self.clip} and lr is {self.lr}, expected both above 0")
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Job:

@@ -31,7 +31,7 @@ def forecast_strip(past: Array, truth: Array, forecasts: dict[str, Array], clip:
     rows += [(name, to_numpy(frames)) for name, frames in forecasts.items()]
     check_frames(dict(rows), clip)
     columns = max(len(frames) for _, frames in rows)
-    figure = Figure(figsize=(1.5 + 0.92 * columns, 0.55 + 1.08 * len(rows)), facecolor=PAPER)
+    figure = Figure(figsize=(1.75 + 0.92 * columns, 0.75 + 1.08 * len(rows)), facecolor=PAPER)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     target = rows[1][1][:, clip, 0]
     for row, (name, frames) in zip(axes, rows, strict=True):
@@ -59,11 +59,11 @@ def forecast_strip(past: Array, truth: Array, forecasts: dict[str, Array], clip:
                     fontsize=8,
                     color=INK,
                 )
-    left = 1.45 / figure.get_figwidth()
-    figure.subplots_adjust(left=left, right=0.995, top=0.93, bottom=0.05, wspace=0.06, hspace=0.28)
+    left, low = 1.7 / figure.get_figwidth(), 0.5 / figure.get_figheight()
+    figure.subplots_adjust(left=left, right=0.995, top=0.94, bottom=low, wspace=0.06, hspace=0.28)
     figure.text(
         0.995,
-        0.005,
+        0.012,
         "numbers over frames count them; under a forecast: its mean squared error",
         ha="right",
         fontsize=8,

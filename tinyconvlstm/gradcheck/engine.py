@@ -52,8 +52,9 @@ def gradcheck(
     Returns:
         A Report. The relative error is |a - n| / max(|a|, |n|, r), r the root mean square of the
         argument's gradient and at least a hundredth of the largest argument's (a bias before a batch
-        norm has the gradient 0, and what backward returns for it is rounding). An element passes when it is within the tolerance, or within the rounding
-        error 8 eps sum|u y| / h that a central difference cannot avoid.
+        norm has the gradient 0, and what backward returns for it is rounding). An element passes when
+        it is within the tolerance, or within the rounding error 8 eps sum|u y| / h that a central
+        difference cannot avoid.
     Raises:
         TypeError: an argument is not float64; in float32 a central difference carries an error of
             about 1e-2, larger than many mistakes. Or it lies on a GPU.

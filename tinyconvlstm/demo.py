@@ -25,7 +25,7 @@ from .viz.gates import gates_over_time
 from .viz.loss import loss_curves
 from .viz.strips import forecast_gif, forecast_strip
 
-CHECKED = ("conv/2d", "lstm_gates", "ConvLSTMCell", "forecaster")  # parts of names in the zoo
+CHECKED = ("conv/2d", "lstm_gates/peephole channel", "cell/ConvLSTM 2d peephole", "model/forecaster")  # in the zoo
 
 
 def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> int:

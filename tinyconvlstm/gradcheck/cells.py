@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
+from ..backend import Array, array_module
 from ..bptt import scan, scan_backward, scan_checkpointed, scan_checkpointed_backward, scan_truncated_backward
 from ..cells.base import Cell, State
 from .case import Arrays, Case
@@ -118,4 +118,4 @@ def frozen_blocks(
         begin, first_loss = max(0, end - k2), (end - 1) // k1 * k1
         ys, last, _ = scan(cell, xs[begin:end], frozen[begin] if begin else start, h_mask=h_mask)
         parts.append(ys[first_loss - begin :])
-    return np.concatenate(parts), last
+    return array_module(xs).concatenate(parts), last

@@ -29,7 +29,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,
 }
 HELD_OUT = 200  # test clips of an evaluation
-PRIOR = 0.08  # mean intensity of a frame of moving digits
+PRIOR = 0.05  # mean intensity of a frame with a moving digit or two
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Job:
     """
 
     canvas: int = 32
-    digits: int = 2
+    digits: int = 1
     digit_size: int = 14
     speed: tuple[float, float] = (1.0, 2.5)
     observed: int = 10
@@ -62,7 +62,7 @@ class Job:
     peephole: str | None = "channel"
     feed: bool = False
     truth_rate: float = 0.0
-    steps: int = 600
+    steps: int = 550
     batch: int = 8
     lr: float = 5e-3
     optimizer: str = "adam"

@@ -35,7 +35,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Layout, tuple[int, ...], int]:
     return layout, (groups * draw(st.sampled_from([2, 1])), per_group, *layout.kernel), groups
 
 
-@settings(max_examples=60)
+@settings(max_examples=240)
 @given(convolutions(), st.sampled_from(DTYPES))
 def test_conv_is_its_index_definition(backend: str, drawn: Any, dtype: Any) -> None:
     layout, shape, groups = drawn
@@ -48,7 +48,7 @@ def test_conv_is_its_index_definition(backend: str, drawn: Any, dtype: Any) -> N
     assert y.dtype == dtype
 
 
-@settings(max_examples=60)
+@settings(max_examples=240)
 @given(convolutions())
 def test_gradients_are_the_adjoints(backend: str, drawn: Any) -> None:
     """<conv(v, w), dy> = <v, dx> and <conv(x, v), dy> = <v, dw> for every v: y is linear in x and in w."""
@@ -63,7 +63,7 @@ def test_gradients_are_the_adjoints(backend: str, drawn: Any) -> None:
     assert db is None
 
 
-@settings(max_examples=15)
+@settings(max_examples=60)
 @given(convolutions())
 def test_every_backend_gives_numpys_gradients(backend: str, drawn: Any) -> None:
     layout, shape, groups = drawn
@@ -71,7 +71,7 @@ def test_every_backend_gives_numpys_gradients(backend: str, drawn: Any) -> None:
     assert_pair_agrees(CONV, *arrays, backend=backend, window=layout.window, groups=groups)
 
 
-@settings(max_examples=30)
+@settings(max_examples=120)
 @given(convolutions())
 def test_dilated_is_a_kernel_with_zeros_between_its_taps(drawn: Any) -> None:
     layout, shape, groups = drawn
@@ -84,7 +84,7 @@ def test_dilated_is_a_kernel_with_zeros_between_its_taps(drawn: Any) -> None:
     np.testing.assert_allclose(y, dense, atol=1e-13)
 
 
-@settings(max_examples=30)
+@settings(max_examples=120)
 @given(convolutions())
 def test_grouped_is_block_diagonal(drawn: Any) -> None:
     layout, shape, groups = drawn
@@ -103,7 +103,7 @@ def test_grouped_is_block_diagonal(drawn: Any) -> None:
         np.testing.assert_allclose(dw[f], dw_full[f, c], atol=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=120)
 @given(convolutions())
 def test_permuting_the_batch_permutes_the_output(drawn: Any) -> None:
     layout, shape, groups = drawn

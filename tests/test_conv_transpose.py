@@ -34,7 +34,7 @@ def transposes(draw: st.DrawFn) -> tuple[Layout, tuple[int, ...], int, tuple[int
     return layout, (channels, features, *layout.kernel), groups, extra
 
 
-@settings(max_examples=60)
+@settings(max_examples=240)
 @given(transposes(), st.sampled_from(DTYPES))
 def test_every_pixel_paints_a_kernel(backend: str, drawn: Any, dtype: Any) -> None:
     layout, shape, groups, extra = drawn
@@ -50,7 +50,7 @@ def test_every_pixel_paints_a_kernel(backend: str, drawn: Any, dtype: Any) -> No
     np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=60)
+@settings(max_examples=240)
 @given(transposes())
 def test_it_is_the_adjoint_of_the_convolution(drawn: Any) -> None:
     layout, shape, groups, extra = drawn
@@ -61,7 +61,7 @@ def test_it_is_the_adjoint_of_the_convolution(drawn: Any) -> None:
     assert np.vdot(down, x) == pytest.approx(np.vdot(y, up), abs=1e-10)
 
 
-@settings(max_examples=40)
+@settings(max_examples=160)
 @given(transposes())
 def test_gradients_are_the_adjoints(backend: str, drawn: Any) -> None:
     layout, shape, groups, extra = drawn

@@ -40,7 +40,7 @@ GLOBAL_MAX = (global_max_pool_forward, global_max_pool_backward)
 GLOBAL_AVG = (global_avg_pool_forward, global_avg_pool_backward)
 
 
-@settings(max_examples=80)
+@settings(max_examples=240)
 @given(layouts(pooling=True), st.sampled_from([np.float32, np.float64]))
 def test_max_pool_is_its_definition_and_the_first_of_equals_wins(
     backend: str, layout: Layout, dtype: Any
@@ -53,7 +53,7 @@ def test_max_pool_is_its_definition_and_the_first_of_equals_wins(
     assert y.dtype == dx.dtype == dtype
 
 
-@settings(max_examples=80)
+@settings(max_examples=240)
 @given(layouts(pooling=True), st.sampled_from(DTYPES), st.booleans())
 def test_avg_pool_is_its_definition(backend: str, layout: Layout, dtype: Any, count: bool) -> None:
     x = random(1, layout.shape, dtype)
@@ -63,7 +63,7 @@ def test_avg_pool_is_its_definition(backend: str, layout: Layout, dtype: Any, co
     assert y.dtype == dtype
 
 
-@settings(max_examples=60)
+@settings(max_examples=180)
 @given(layouts(pooling=True), st.booleans())
 def test_avg_pools_gradient_is_its_adjoint(backend: str, layout: Layout, count: bool) -> None:
     x, v = random(1, layout.shape), random(2, layout.shape)
@@ -73,7 +73,7 @@ def test_avg_pools_gradient_is_its_adjoint(backend: str, layout: Layout, count: 
     assert np.vdot(along, dy) == pytest.approx(np.vdot(v, dx), abs=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=90)
 @given(layouts(pooling=True))
 def test_max_pool_works_axis_by_axis(layout: Layout) -> None:
     y = x = random(1, layout.shape)

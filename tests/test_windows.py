@@ -16,7 +16,7 @@ from tinyconvlstm.ops.windows import pad, taps
 from .oracles import DTYPES, Layout, layouts, naive_im2col, random, scattered
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(layouts(), st.sampled_from(DTYPES), st.sampled_from([0.0, -1.5]))
 def test_im2col_is_its_index_definition(backend: str, layout: Layout, dtype: Any, fill: float) -> None:
     x = random(1, layout.shape, dtype)
@@ -29,7 +29,7 @@ def test_im2col_is_its_index_definition(backend: str, layout: Layout, dtype: Any
     assert cols.dtype == dtype
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(layouts(), st.sampled_from([np.float64, np.complex128]))
 def test_col2im_is_the_adjoint(backend: str, layout: Layout, dtype: Any) -> None:
     geometry = layout.window.over(layout.shape[2:])
@@ -42,7 +42,7 @@ def test_col2im_is_the_adjoint(backend: str, layout: Layout, dtype: Any) -> None
     assert np.vdot(unfolded, cols) == pytest.approx(np.vdot(x, folded), abs=1e-11)
 
 
-@settings(max_examples=80)
+@settings(max_examples=160)
 @given(layouts(pooling=True))
 def test_ceil_mode_keeps_the_window_that_hangs_over(layout: Layout) -> None:
     geometry = layout.window.over(layout.shape[2:])
@@ -62,7 +62,7 @@ def test_ceil_mode_drops_a_window_that_starts_in_the_padding_after_the_input() -
     assert Window(3, 2).over((6,)).out == (2,)
 
 
-@settings(max_examples=50)
+@settings(max_examples=100)
 @given(layouts())
 def test_arrays_need_not_be_contiguous(layout: Layout) -> None:
     geometry = layout.window.over(layout.shape[2:])
@@ -72,7 +72,7 @@ def test_arrays_need_not_be_contiguous(layout: Layout) -> None:
     np.testing.assert_array_equal(col2im(scattered(cols), geometry), col2im(cols, geometry))
 
 
-@settings(max_examples=50)
+@settings(max_examples=100)
 @given(layouts())
 def test_taps_read_the_rows_of_im2col(layout: Layout) -> None:
     geometry = layout.window.over(layout.shape[2:])

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from .backend import Array, array_module, backend_name
 
-
 PARAMETERS = ("w", "w_c", "gamma")  # fields of a saved that refer to parameters
 
 

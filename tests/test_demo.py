@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tinyconvlstm.models.storage import load_model
 
 from tinyconvlstm import demo, metrics
 from tinyconvlstm.backend import to_numpy
 from tinyconvlstm.job import Job, evaluate, validation
+from tinyconvlstm.models.storage import load_model
 from tinyconvlstm.ops.activations import sigmoid
 
 TOY = Job(canvas=12, digit_size=8, digits=1, speed=(0.5, 2.0), features=(3,), patch=2, steps=3, batch=2)

@@ -25,7 +25,12 @@ from .viz.gates import gates_over_time
 from .viz.loss import loss_curves
 from .viz.strips import forecast_gif, forecast_strip
 
-CHECKED = ("conv/2d", "lstm_gates/peephole channel", "cell/ConvLSTM 2d peephole", "model/forecaster")  # in the zoo
+CHECKED = (
+    "conv/2d",
+    "lstm_gates/peephole channel",
+    "cell/ConvLSTM 2d peephole",
+    "model/forecaster",
+)  # in the zoo
 
 
 def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> int:
@@ -111,8 +116,9 @@ def train_forecaster(
 
 def draw(model: Forecaster, job: Job, result: Evaluation, out: Path) -> None:
     """The four pictures: forecast.png, forecast.gif, gates.png, loss.png."""
-    forecast_strip(result.past, result.truth, result.forecasts, clip=0).savefig(out / "forecast.png", dpi=110)
-    clips = tuple(range(min(3, result.past.shape[1])))
+    clips = result.spread()
+    strip = forecast_strip(result.past, result.truth, result.forecasts, clip=clips[1])
+    strip.savefig(out / "forecast.png", dpi=110)
     forecast_gif(out / "forecast.gif", result.past, result.truth, result.forecasts, clips=clips)
     frames = job.frames("test", 0, 1)
     _, saved = model.forward(frames[: job.observed], horizon=job.horizon)
@@ -139,8 +145,11 @@ def write_demo_report(
             ),
         ],
         pictures=[
-            ("What was observed, what came, and what was forecast", out / "forecast.png"),
-            ("The same as a film", out / "forecast.gif"),
+            (
+                "The clip of median error: what was observed, what came, and what was forecast",
+                out / "forecast.png",
+            ),
+            ("Three clips as a film, forecast better, as well and worse than most", out / "forecast.gif"),
             ("The gates of the first encoder layer while it reads a clip", out / "gates.png"),
             ("The loss while training, in nats per pixel", out / "loss.png"),
         ],

@@ -62,7 +62,7 @@ class Job:
     peephole: str | None = "channel"
     feed: bool = False
     truth_rate: float = 0.0
-    steps: int = 550
+    steps: int = 700
     batch: int = 8
     lr: float = 5e-3
     optimizer: str = "adam"
@@ -75,7 +75,9 @@ class Job:
         for name in ("canvas", "digits", "digit_size", "observed", "horizon", "patch", "steps", "batch"):
             as_int(getattr(self, name), name)
         if not 0 <= self.truth_rate <= 1 or (self.truth_rate and not self.feed):
-            raise ValueError(f"truth_rate is {self.truth_rate}, expected a probability, and above 0 only with feed")
+            raise ValueError(
+                f"truth_rate is {self.truth_rate}, expected a probability, and above 0 only with feed"
+            )
         if not self.clip > 0 or not self.lr > 0:
             raise ValueError(f"clip is {self.clip} and lr is {self.lr}, expected both above 0")
 
@@ -174,6 +176,14 @@ class Evaluation:
         names = list(self.forecasts)
         mse = {name: metrics.mse(self.forecasts[name], self.truth) for name in names}
         return 1 - mse[names[0]] / mse["copy last frame"]
+
+    def spread(self) -> tuple[int, int, int]:
+        """The clips that the model forecasts better, as well and worse than most: quartiles of its error."""
+        forecast = next(iter(self.forecasts.values()))
+        errors = ((forecast - self.truth) ** 2).mean(axis=(0, *range(2, forecast.ndim)))
+        order = np.argsort(errors)
+        n = len(order)
+        return int(order[n // 4]), int(order[n // 2]), int(order[min(3 * n // 4, n - 1)])
 
     def table(self) -> list[tuple[str, ...]]:
         """Head and rows, as text."""

@@ -141,6 +141,16 @@ def test_softmax_sums_to_one_and_ignores_a_shift(backend: str, axis: int) -> Non
     np.testing.assert_allclose(np.exp(log_y), y, rtol=1e-13)
 
 
+def test_every_row_of_a_softmax_has_its_own_largest_number() -> None:
+    x = np.array([[1000.0, 1001.0], [-1000.0, -1001.0]])
+    y, _, _ = run_pair(pair("softmax"), x)
+    np.testing.assert_allclose(
+        y, [[1 / (1 + math.e), math.e / (1 + math.e)], [math.e / (1 + math.e), 1 / (1 + math.e)]]
+    )
+    log_y, _, _ = run_pair(pair("log_softmax"), x)
+    np.testing.assert_allclose(log_y, np.log(y))
+
+
 def test_log_softmax_does_not_underflow() -> None:
     y, _, _ = run_pair(pair("log_softmax"), np.array([[0.0, 1e4]]))
     np.testing.assert_array_equal(y, [[-1e4, 0]])

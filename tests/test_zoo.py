@@ -149,6 +149,13 @@ def test_every_cell_is_in_the_zoo_over_every_number_of_spatial_axes():
             assert f"cell/{'Conv' if rank else ''}{kind} {rank}d" in NAMES
 
 
+def test_peepholes_are_among_the_checked_arguments():
+    words = ("peephole channel", "peephole map", "all at once")
+    for name in NAMES:
+        if name.startswith(("cell/", "lstm_gates/")):
+            assert ("w_c" in CASES[name].arrays) is any(word in name for word in words), name
+
+
 def test_the_pattern_is_a_set_of_words():
     names = [case.name for case in zoo("LSTM 2d map")]
     assert "cell/ConvLSTM 2d peephole map" in names

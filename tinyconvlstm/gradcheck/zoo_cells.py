@@ -163,6 +163,7 @@ def truncated_cases(rng: Rng) -> list[Case]:
     cell = ConvLSTMCell(2, 2, (3, 2), peephole="map", size=(3, 4))
     cases.append(truncated(rng, "ConvLSTM 2d peephole map", cell, (3, 4), 2, 3))
     mask = (rng.random((2, 2, 3, 4)) > 0.4) / 0.6
+    cell = ConvLSTMCell(2, 2, (3, 2))
     return [*cases, truncated(rng, "ConvLSTM 2d recurrent dropout", cell, (3, 4), 1, 2, h_mask=mask)]
 
 

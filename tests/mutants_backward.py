@@ -1,0 +1,135 @@
+"""Mistakes in the backward pass of recurrent cells: gates, cells, and backpropagation through time."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from . import test_bptt, test_gradcheck
+from .killers import gradient, test
+from .mutation import Mutant
+
+LSTM = "ops.gates:lstm_gates_backward"
+GATES, PEEP, MAP = (
+    gradient(f"lstm_gates/{name}") for name in ("no peephole", "peephole channel", "peephole map")
+)
+CELL, DENSE = gradient("cell/ConvLSTM 2d peephole map"), gradient("cell/LSTM 0d")
+GRU, BEFORE, RNN = (gradient(f"cell/Conv{name} 1d") for name in ("GRU", "GRU reset before", "RNN"))
+DROPOUT = gradient("cell/ConvLSTM 1d recurrent dropout")
+PADDED, REVERSED = gradient("cell/ConvLSTM 1d lengths"), gradient("cell/ConvLSTM 1d lengths, reverse")
+TRUNCATED = gradient("cell/LSTM 0d peephole channel, truncated k1=2 k2=3")
+CHECKPOINTED = gradient("cell/ConvLSTM 1d, checkpointed every=2")
+SEGMENTS = gradient("cell/ConvLSTM 2d peephole map, lengths, reverse, checkpointed")
+
+GATES_BACKWARD = [
+    Mutant("incoming dc dropped", LSTM, "dc = dc + dh * o", "dc = dh * o", GATES),
+    Mutant("incoming dh dropped from dc", LSTM, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + 0 * dh", GATES),
+    Mutant("f forgotten in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc", GATES),
+    Mutant("i instead of f in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc * i", GATES),
+    Mutant("tanh applied twice in dc", LSTM, "(1 - tanh_c * tanh_c)", "(1 - xp.tanh(tanh_c) ** 2)", GATES),
+    Mutant("no tanh derivative in dc", LSTM, "dh * o * (1 - tanh_c * tanh_c)", "dh * o", GATES),
+    Mutant("no sigmoid derivative on o", LSTM, "dh * tanh_c * o * (1 - o)", "dh * tanh_c", GATES),
+    Mutant("no sigmoid derivative on f", LSTM, "dc * c_prev * f * (1 - f)", "dc * c_prev", GATES),
+    Mutant("no sigmoid derivative on i", LSTM, "dc * g * i * (1 - i)", "dc * g", GATES),
+    Mutant("sigmoid derivative for the candidate", LSTM, "dc * i * (1 - g * g)", "dc * i * g * (1 - g)", GATES),
+    Mutant("no tanh derivative on g", LSTM, "dc * i * (1 - g * g)", "dc * i", GATES),
+    Mutant("input gate's gradient from the forget gate", LSTM, "dz_i[...] = dc * g * i * (1 - i)", "dz_i[...] = dz_f", GATES),
+    Mutant("forget gate sees the new c", LSTM, "dz_f[...] = dc * c_prev", "dz_f[...] = dc * c", GATES),
+    Mutant("output gate's gradient from c, not tanh c", LSTM, "dh * tanh_c * o", "dh * c * o", GATES),
+    Mutant("dz in the order i, f, o, g", LSTM, "dz_i, dz_f, dz_g, dz_o = split(dz, 4)", "dz_i, dz_f, dz_o, dz_g = split(dz, 4)", GATES),
+    Mutant("output peephole's path to c dropped", LSTM, "dc = dc + w_co * dz_o", "pass", PEEP),
+    Mutant("output peephole's path added after f", LSTM, "dc_prev = dc * f", "dc_prev = dc * f + (0 if w_c is None else w_co * dz_o)", PEEP),
+    Mutant("input peephole's path dropped", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_cf * dz_f", PEEP),
+    Mutant("forget peephole's path dropped", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_ci * dz_i", PEEP),
+    Mutant("peephole paths exchanged", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_cf * dz_i + w_ci * dz_f", PEEP),
+    Mutant("output peephole's gradient from the old c", LSTM, "(dz_o * c).sum(axes)", "(dz_o * c_prev).sum(axes)", PEEP),
+    Mutant("input peephole's gradient from the new c", LSTM, "(dz_i * c_prev).sum(axes)", "(dz_i * c).sum(axes)", PEEP),
+    Mutant("peephole gradients in another order", LSTM, "(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes)", "(dz_f * c_prev).sum(axes), (dz_i * c_prev).sum(axes)", PEEP),
+    Mutant("peephole gradient averaged over the batch", LSTM, "dw_c = xp.stack(", "dw_c = 1 / len(c) * xp.stack(", MAP),
+]  # fmt: skip
+
+STEP, RESET = "cells.lstm:LSTMCell.step_backward", "cells.gru:ResetBeforeGRUCell.step_backward"
+CELLS_BACKWARD = [
+    Mutant("recurrent path dropped", STEP, "masked(dh_prev, saved.h_mask)", "0 * dh_prev", DENSE),
+    Mutant("gradient of c before dropped", STEP, "saved.h_mask), dc_prev)", "saved.h_mask), 0 * dc_prev)", DENSE),
+    Mutant("gradients of h and c exchanged", STEP, "LSTMState(masked(dh_prev, saved.h_mask), dc_prev)", "LSTMState(dc_prev, masked(dh_prev, saved.h_mask))", DENSE),
+    Mutant("recurrent mask missing in backward", STEP, "masked(dh_prev, saved.h_mask)", "dh_prev", DROPOUT),
+    Mutant("peepholes' gradient lost", STEP, 'else {"w_c": dw_c}', 'else {"w_c": 0 * dw_c}', CELL),
+    Mutant("derivative of tanh forgotten", "cells.rnn:RNNCell.step_backward", "dstate.h * (1 - saved.h * saved.h)", "dstate.h", RNN),
+    Mutant("derivative of tanh from z", "cells.rnn:RNNCell.step_backward", "(1 - saved.h * saved.h)", "(1 - array_module(saved.h).tanh(saved.h) ** 2)", RNN),
+    Mutant("reset gate missing on the way to w_hn", "ops.gates:gru_gates_backward", "dz_n * r], axis=1)", "dz_n], axis=1)", GRU),
+    Mutant("direct path to h missing", "ops.gates:gru_gates_backward", "dh * u", "0 * dh", GRU),
+    Mutant("direct path through 1 - u", "ops.gates:gru_gates_backward", "dz_x, dz_h, dh * u", "dz_x, dz_h, dh * (1 - u)", GRU),
+    Mutant("sign of the update gate's gradient", "ops.gates:gru_gates_backward", "(h_prev - n)", "(n - h_prev)", GRU),
+    Mutant("reset gate's gradient without z_hn", "ops.gates:gru_gates_backward", "dz_n * z_hn * r * (1 - r)", "dz_n * r * (1 - r)", GRU),
+    Mutant("reset gate's gradient from h", "ops.gates:gru_gates_backward", "dz_n * z_hn * r * (1 - r)", "dz_n * h_prev * r * (1 - r)", GRU),
+    Mutant("w_h's gradient from the input's dz", "cells.gru:GRUCell.to_state_map", "dz.h", "dz.x", GRU),
+    Mutant("w_x's gradient from the state's dz", "cells.gru:GRUCell.to_input_map", "dz.x", "dz.h", GRU),
+    Mutant("second bias without the reset gate", "cells.gru:GRUCell.step_backward", "conv_bias_backward(dz_h[:, 2", "conv_bias_backward(dz_x[:, 2", GRU),
+    Mutant("map's path to h missing", "cells.gru:GRUCell.step_backward", "dh_prev + masked(dh_map, saved.h_mask)", "dh_prev", GRU),
+    Mutant("direct path masked too", "cells.gru:GRUCell.step_backward", "dh_prev + masked(dh_map, saved.h_mask)", "masked(dh_prev + dh_map, saved.h_mask)", gradient("cell/ConvGRU 1d recurrent dropout")),
+    Mutant("path through r . h missing", "ops.gates:gru_reset_backward", "return dz, dv * r", "return dz, 0 * dv", BEFORE),
+    Mutant("reset gate's gradient without h", "ops.gates:gru_reset_backward", "dv * h * r * (1 - r)", "dv * r * (1 - r)", BEFORE),
+    Mutant("update gate's gradient negated", "ops.gates:gru_update_backward", "dh * (h_prev - n)", "dh * (n - h_prev)", BEFORE),
+    Mutant("maps' path to h missing", RESET, "dh_in = dh_in + correlate_adjoint_x(", "dh_in = dh_in + 0 * correlate_adjoint_x(", BEFORE),
+    Mutant("candidate's weights learn from h, not r . h", "cells.gru:ResetBeforeGRUCell.state_backward", "step.candidate_map.x,", "step.gates_map.x,", BEFORE),
+    Mutant("first step missing in dw_h", "cells.base:TwoMapCell.state_backward", "self.state_map.add_weight_grads(dzs, frames", "self.state_map.add_weight_grads(dzs[1:], frames[1:]", CELL),
+    Mutant("dw_h with the h after the step", "cells.base:TwoMapCell.state_backward", "for step in steps]", "for step in [*steps[1:], steps[-1]]]", CELL),
+    Mutant("only one step in dw_x", "cells.base:TwoMapCell.project_backward", "add_weight_grads(dzs, frames", "add_weight_grads(dzs[-1:], frames[-1:]", CELL),
+    Mutant("frames in the wrong order", "cells.maps:ConvMap.add_weight_grads", "zip(reversed(dzs), reversed(frames), strict=True)", "zip(reversed(dzs), frames, strict=True)", CELL),
+    Mutant("bias gradient of the last step alone", "cells.maps:ConvMap.add_weight_grads", "add_to(grads, self.b, conv_bias_backward(dz))", "grads[self.b] = conv_bias_backward(dz)", CELL),
+    Mutant("bias gradient once per map and step", "cells.maps:add_to", "grads[name] += value", "grads[name] += 2 * value", CELL),
+    Mutant("gradients overwritten, not added", "cells.maps:add_to", "grads[name] += value", "grads[name] = value", CELL),
+    Mutant("dxs in the wrong order", "cells.maps:ConvMap.backward_x", "xp.stack([correlate_adjoint_x(dz, saved.w, saved.geometry) for dz in dzs])", "xp.stack([correlate_adjoint_x(dz, saved.w, saved.geometry) for dz in dzs[::-1]])", CELL),
+    Mutant("bias of a cell without input: one step", "cells.maps:BiasMap.add_weight_grads", "reversed(dzs)", "dzs[:1]", gradient("cell/ConvGRU 1d without input")),
+]  # fmt: skip
+
+STEPS, WINDOWS = "bptt:steps_backward", "bptt:scan_truncated_backward"
+AGAIN, SHARED = "bptt:scan_checkpointed_backward", "bptt:maps_backward"
+TWO_RUNS = test(test_bptt.test_bidirectional_is_two_runs, test_bptt.LSTMCell, "concat")
+ABSENT = test(test_bptt.test_absent_gradients_count_as_zero, (True, False, False))
+PADDED_SUM = test(
+    test_bptt.test_a_padded_batchs_gradient_is_the_sum_of_its_clips, test_bptt.LSTMCell, 2, False
+)
+
+THROUGH_TIME = [
+    Mutant("recurrent dh replaced by dys", STEPS, "dstate.h + dy)", "dy)", DENSE),
+    Mutant("dys ignored", STEPS, "dstate.h + dy)", "dstate.h)", DENSE),
+    Mutant("dys counted twice", STEPS, "dstate.h + dy)", "dstate.h + 2 * dy)", DENSE),
+    Mutant("gradient of the steps' own parameters overwritten", STEPS, "add_to(grads, name, value)", "grads[name] = value", CELL),
+    Mutant("steps taken forwards", STEPS, "reversed(range(begin, end))", "range(begin, end)", DENSE),
+    Mutant("padded dys not masked", STEPS, "where(tape.alive[t], dys[t], 0)", "dys[t]", PADDED),
+    Mutant("gradient passes through ended clips' steps", STEPS, "where(alive, d, 0), dstate)", "d, dstate)", PADDED),
+    Mutant("held state's gradient lost", STEPS, "hold(alive, dbefore, dstate)", "dbefore", PADDED),
+    Mutant("hold the wrong way round", STEPS, "hold(alive, dbefore, dstate)", "hold(alive, dstate, dbefore)", PADDED_SUM),
+    Mutant("mask one step late", STEPS, "alive = tape.alive[t]", "alive = tape.alive[max(t - 1, 0)]", PADDED_SUM),
+    Mutant("dys of a reversed scan not turned", "bptt:scan_backward", "dys = reverse_in_time(dys, tape.lengths)", "pass", REVERSED),
+    Mutant("dxs of a reversed scan not turned back", SHARED, "reverse_in_time(dxs, tape.lengths) if tape.reverse else dxs", "dxs", REVERSED),
+    Mutant("dxs turned without regard to lengths", SHARED, "reverse_in_time(dxs, tape.lengths)", "reverse_in_time(dxs, None)", REVERSED),
+    Mutant("gradient on the last state ignored", "bptt:scan_backward", "filled(dstate, tape.last)", "filled(None, tape.last)", DENSE),
+    Mutant("absent gradients count as one", "bptt:filled", "zeros_like(a)", "ones_like(a)", ABSENT),
+    Mutant("block begins one step late", WINDOWS, "max(0, end - k2)", "min(end - 1, max(0, end - k2 + 1))", TRUNCATED),
+    Mutant("block begins one step early", WINDOWS, "max(0, end - k2)", "max(0, end - k2 - 1)", TRUNCATED),
+    Mutant("loss terms counted in every block that sees them", WINDOWS, "(end - 1) // k1 * k1", "0", TRUNCATED),
+    Mutant("loss terms of the block one off", WINDOWS, "(end - 1) // k1 * k1", "(end - 1) // k1 * k1 + 1", TRUNCATED),
+    Mutant("last state's gradient in every block", WINDOWS, "dlast if end == T else nothing", "dlast", TRUNCATED),
+    Mutant("last state's gradient in no block", WINDOWS, "dlast if end == T else nothing", "nothing", TRUNCATED),
+    Mutant("overlapping blocks overwrite dz", WINDOWS, "dz if dzs[t] is None else map_arrays(lambda a, b: a + b, dzs[t], dz)", "dz", TRUNCATED),
+    Mutant("initial state's gradient of the last block that reaches it", WINDOWS, "map_arrays(lambda a, b: a + b, dinitial, dbegin)", "dbegin", gradient("cell/LSTM 0d peephole channel, truncated k1=1 k2=3")),
+    Mutant("blocks start from k1, not k2", WINDOWS, "max(0, end - k2)", "max(0, end - k1)", TRUNCATED),
+    Mutant("truncated exactly like the full scan", WINDOWS, "max(0, end - k2)", "0", test(test_gradcheck.test_truncated_backpropagation_is_not_the_gradient_of_the_unfrozen_scan)),
+    Mutant("state's gradient not passed between segments", AGAIN, "scan_backward(cell, part, dstate, tape, grads)", "scan_backward(cell, part, dstate if begin + every >= len(xs) else None, tape, grads)", CHECKPOINTED),
+    Mutant("segments recomputed from the wrong state", AGAIN, "states[k], begin", "states[0], begin", CHECKPOINTED),
+    Mutant("list of segments not turned back", AGAIN, "parts[::-1]", "parts", gradient("cell/ConvLSTM 1d, checkpointed every=1")),
+    Mutant("recomputed without recurrent mask", AGAIN, "lengths, h_mask)[2]", "lengths, None)[2]", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
+    Mutant("recomputed without lengths", AGAIN, "every, lengths, h_mask)[2]", "every, None, h_mask)[2]", SEGMENTS),
+    Mutant("dys of the wrong segment", AGAIN, "dys[begin : begin + every]", "dys[:every] if begin + every <= len(xs) else dys[begin:]", CHECKPOINTED),
+    Mutant("directions' gradients exchanged", "layers.recurrent:Bidirectional.backward", '"forward": dy[(*lead, slice(features))]', '"forward": dy[(*lead, slice(features))][::-1]', TWO_RUNS),
+    Mutant("second direction's dx lost", "layers.recurrent:Bidirectional.backward", "dx + part", "dx", TWO_RUNS),
+    Mutant("input dropout's mask missing in backward", "layers.recurrent:Recurrent.backward_with_state", "dropout_backward(dxs, saved.dropout)", "dxs", test(test_gradcheck.test_layers_over_time_pass_and_report_the_step, "dropout")),
+    Mutant("state's gradient lost beside return_sequences", "layers.recurrent:Recurrent.backward_with_state", "dy if empty.h is None else empty.h + dy", "dy", test(test_bptt.test_recurrent_layer_takes_gradients_on_output_and_state, False)),
+]  # fmt: skip
+
+BACKWARD = {
+    "LSTM gates, backward": GATES_BACKWARD,
+    "Cells, backward": CELLS_BACKWARD,
+    "Backpropagation through time": THROUGH_TIME,
+}

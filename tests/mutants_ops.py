@@ -1,0 +1,168 @@
+"""Mistakes in operations, losses and optimisers, forward and backward."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from . import test_optim
+from .killers import (
+    AVG_POOL,
+    BINARY,
+    BLOCKS,
+    CROSS_ENTROPY,
+    MASK,
+    MASKED_MEAN,
+    MAX_POOL,
+    MAX_POOL_NAN,
+    RUNNING,
+    STANDARDISED,
+    adjoint,
+    convolution,
+    gradient,
+    test,
+)
+from .mutation import Mutant
+
+OVER = "ops.windows:Window.over"
+UNEVEN, SQUARE, DILATED = (
+    convolution("strided, dilated, uneven padding"),
+    convolution("square"),
+    convolution("same, dilated"),
+)
+EVEN, GROUPED = convolution("same, even kernel"), convolution("square", groups=2)
+ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
+CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
+
+WINDOWS = [
+    Mutant("stride ignored by the copy", "ops.windows:im2col", "s * step for s", "step for s", UNEVEN),
+    Mutant("dilation ignored by the copy", "ops.windows:im2col", "d * step for d", "step for d", UNEVEN),
+    Mutant("columns in another order", "ops.windows:im2col", "return windows.reshape(", "return windows[:, :, ::-1].reshape(", SQUARE),
+    Mutant("column index of col2im", "ops.windows:col2im", "slice(None), *tap)]", "slice(None), *tap[::-1])]", ADJOINT_SQUARE),
+    Mutant("overlaps overwritten", "ops.windows:col2im", "] += cols[", "] = cols[", ADJOINT),
+    Mutant("padding cropped from the wrong end", "ops.windows:crop", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
+    Mutant("padding on the wrong side", "ops.windows:pad", "crop(padded, pads)[...] = x", "crop(padded, tuple(p[::-1] for p in pads))[...] = x", UNEVEN),
+    Mutant("dilation counted twice", OVER, "tuple(d * (k - 1) + 1", "tuple(d * d * (k - 1) + 1", DILATED),
+    Mutant("padding multiplied by the dilation", OVER, "self._pads(sizes, span, stride)", "tuple((b * d, a * d) for (b, a), d in zip(self._pads(sizes, span, stride), dilation, strict=True))", UNEVEN),
+    Mutant("same padding without the dilation", "ops.windows:Window._pads", "s + k - n, 0)", "s + min(k, 3) - n, 0)", DILATED),
+    Mutant("odd pixel before the start", "ops.windows:Window._pads", "tuple((t // 2, t - t // 2) for t in totals)", "tuple((t - t // 2, t // 2) for t in totals)", EVEN),
+    Mutant("half the kernel on each side", "ops.windows:Window._pads", "tuple((t // 2, t - t // 2) for t in totals)", "tuple((-(-t // 2), -(-t // 2)) for t in totals)", EVEN),
+    Mutant("upper and lower exchanged", "ops.windows:Window._pads", '== "same_lower"', '!= "same_lower"', EVEN),
+]  # fmt: skip
+
+CONVOLUTION = [
+    Mutant("kernel flipped", "ops.conv:correlate", "w_rows = rows(w, groups)", "w_rows = rows(w[..., ::-1, ::-1], groups)", SQUARE),
+    Mutant("groups of features exchanged", "ops.conv:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
+    Mutant("groups interleaved", "ops.conv:grouped", "columns.reshape(len(columns), groups, -1, columns.shape[2])", "columns.reshape(len(columns), -1, groups, columns.shape[2]).swapaxes(1, 2)", GROUPED),
+    Mutant("bias twice", "ops.conv:conv_forward", "y += b.reshape", "y += 2 * b.reshape", CONV),
+    Mutant("bias gradient averaged over the batch", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.sum(axis=(0, *range(2, dy.ndim))) / len(dy)", CONV),
+    Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),
+    Mutant("weight gradient scaled once per sample", "ops.conv:correlate_adjoint_w", ".sum(axis=0)", ".mean(axis=0)", CONV),
+    Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w", "dw += ", "dw = ", BLOCKS),
+    Mutant("first block alone", "ops.conv:blocks", "x.shape[0], size)", "x.shape[0], size + 1)", BLOCKS),
+    Mutant("kernel not transposed on the way back", "ops.conv:correlate_adjoint_x", "rows(w, groups).swapaxes(1, 2)", "rows(w[..., ::-1, ::-1], groups).swapaxes(1, 2)", CONV),
+    Mutant("transposed convolution: features flipped", "ops.conv_transpose:conv_transpose_backward", "correlate_adjoint_w(x, dy, geometry, groups)", "correlate_adjoint_w(x[::-1], dy, geometry, groups)", gradient("conv_transpose/2d")),
+    Mutant("transposed convolution: no bias gradient sum", "ops.conv_transpose:conv_transpose_backward", "conv_bias_backward(dy)", "conv_bias_backward(dy[:1])", gradient("conv_transpose/2d")),
+    Mutant("linear: gradient averaged over the batch", "ops.linear:linear_backward", "return ", "dy = dy / len(dy); return ", gradient("linear")),
+]  # fmt: skip
+
+POOLS = [
+    Mutant("last of equals wins", "ops.pooling:max_pool_forward", "value.real > y.real", "value.real >= y.real", MAX_POOL),
+    Mutant("padding of zeros", "ops.pooling:max_pool_forward", "pad(x, geometry.pads, -inf)", "pad(x, geometry.pads, 0.0)", MAX_POOL),
+    Mutant("NaN overlooked", "ops.pooling:max_pool_forward", " | (value != value)", "", MAX_POOL_NAN),
+    Mutant("gradient to the first tap", "ops.pooling:max_pool_backward", "winner == number", "number == 0", MAX_POOL),
+    Mutant("gradient to every tap", "ops.pooling:max_pool_backward", "winner == number", "winner == winner", MAX_POOL),
+    Mutant("overlapping windows overwrite", "ops.pooling:max_pool_backward", "] += xp.where", "] = xp.where", gradient("max_pool/2d dilated")),
+    Mutant("divisor ignored on the way back", "ops.pooling:avg_pool_backward", "dy / divisor", "dy", gradient("avg_pool/1d")),
+    Mutant("padding counted where it should not", "ops.pooling:avg_pool_forward", "if count_include_pad else none", "", AVG_POOL),
+    Mutant("divisor counts what hangs over", "ops.pooling:avg_pool_forward", "replace(window, ceil=False)", "window", AVG_POOL),
+    Mutant("global average without its divisor", "ops.pooling:global_avg_pool_backward", "dy / prod(sizes)", "dy", gradient("global_avg_pool")),
+    Mutant("global maximum to the wrong pixel", "ops.pooling:global_max_pool_backward", "winner[..., None]", "winner[..., None] + 1", gradient("global_max_pool")),
+]  # fmt: skip
+
+BATCH_NORM, LAYER_NORM, SOFTMAX = (
+    gradient("batch_norm/2d"),
+    gradient("layer_norm"),
+    gradient("softmax/last axis"),
+)
+NORMS = [
+    Mutant("eps forgotten", "ops.standardise:standardise", "xp.sqrt(var + eps)", "xp.sqrt(var)", STANDARDISED),
+    Mutant("eps outside the root", "ops.standardise:standardise", "1 / xp.sqrt(var + eps)", "1 / (xp.sqrt(var) + eps)", STANDARDISED),
+    Mutant("variance without the mean", "ops.standardise:standardise", "(centred * centred).mean(", "(x * x).mean(", STANDARDISED),
+    Mutant("gradient through the mean dropped", "ops.standardise:standardise_backward", " - dx_hat.mean(axis=axes, keepdims=True)", "", BATCH_NORM),
+    Mutant("gradient through the variance dropped", "ops.standardise:standardise_backward", " - x_hat * along", "", LAYER_NORM),
+    Mutant("gamma forgotten on the way back", "ops.norm:batch_norm_backward", "per_channel(saved.gamma, dy) * dy", "dy", BATCH_NORM),
+    Mutant("gradients of gamma and beta exchanged", "ops.norm:scale_and_shift_grads", "(dy * x_hat).sum(axis=axes), dy.sum(axis=axes)", "dy.sum(axis=axes), (dy * x_hat).sum(axis=axes)", gradient("group_norm")),
+    Mutant("running variance biased", "layers.norm:BatchNorm.update_buffers", "saved.members / (saved.members - 1)", "1", RUNNING),
+    Mutant("momentum of the old statistics", "layers.norm:BatchNorm.update_buffers", 'self.buffers["mean"] += self.momentum', 'self.buffers["mean"] += (1 - self.momentum)', RUNNING),
+]  # fmt: skip
+
+FUNCTIONS = [
+    Mutant("sigmoid: derivative of the output's sigmoid", "ops.activations:sigmoid_backward", "saved.y * (1 - saved.y)", "sigmoid(saved.y) * (1 - sigmoid(saved.y))", gradient("sigmoid")),
+    Mutant("tanh: not squared", "ops.activations:tanh_backward", "saved.y * saved.y", "saved.y", gradient("tanh")),
+    Mutant("ReLU: passes everything", "ops.activations:relu_backward", "saved.y.real <= 0, 0, dy", "saved.y.real <= 0, dy, dy", gradient("relu")),
+    Mutant("leaky ReLU: slope forgotten", "ops.activations:leaky_relu_backward", "slope * dy", "0 * dy", gradient("leaky_relu")),
+    Mutant("GELU: slope of the gate forgotten", "ops.activations:gelu_backward", "gate + x_slope", "gate", gradient("gelu")),
+    Mutant("softmax: backward returns zeros", "ops.activations:softmax_backward", "return y * (dy - (dy * y).sum(axis=axis, keepdims=True))", "return 0 * dy", SOFTMAX),
+    Mutant("softmax: diagonal of the Jacobian", "ops.activations:softmax_backward", "y * (dy - (dy * y).sum(axis=axis, keepdims=True))", "dy * y * (1 - y)", SOFTMAX),
+    Mutant("log-softmax: p forgotten", "ops.activations:log_softmax_backward", "array_module(dy=dy, y=y).exp(y) * dy.sum", "dy.sum", gradient("log_softmax/last axis")),
+    Mutant("dropout: not scaled", "ops.dropout:dropout_mask", "mask / (1 - rate)", "mask / 1", MASK),
+    Mutant("dropout: keeps what it should drop", "ops.dropout:dropout_mask", ">= rate", "< rate", MASK),
+    Mutant("dropout: backward without mask", "ops.dropout:dropout_backward", "dy * saved.mask", "dy * 1", gradient("dropout")),
+    Mutant("embedding: repeated indices counted once", "ops.embedding:embedding_backward", "xp.add.at(dw, indices, dy)", "dw[indices] += dy", gradient("embedding")),
+    Mutant("mean over masked elements too", "ops.losses:reduce_losses", "int(keep.sum())", "losses.size", MASKED_MEAN),
+    Mutant("masked elements get a gradient", "ops.losses:spread", "dy if keep is None else", "dy if True else", gradient("mse/sum, masked")),
+    Mutant("mean's divisor forgotten on the way back", "ops.losses:spread", "dloss / divisor", "dloss", gradient("mae/masked")),
+    Mutant("upstream gradient forgotten", "ops.losses:spread", "(dloss / divisor)", "(1 / divisor)", gradient("mse/sum, masked")),
+    Mutant("MSE: factor 2 forgotten", "ops.losses:mse_backward", "2 * (saved.y - saved.target)", "(saved.y - saved.target)", gradient("mse")),
+    Mutant("MAE: sign exchanged", "ops.losses:mae_backward", "(saved.y - saved.target)", "(saved.target - saved.y)", gradient("mae")),
+    Mutant("Huber: never clipped", "ops.losses:huber_backward", "clip(y - target, delta)", "y - target", gradient("huber/masked")),
+    Mutant("binary cross-entropy: targets exchanged", "ops.losses:binary_cross_entropy_forward", "positive - logits * target", "positive - logits * (1 - target)", BINARY),
+    Mutant("binary cross-entropy: derivative of the sigmoid once more", "ops.losses:binary_cross_entropy_backward", "sigmoid(logits) - target", "(sigmoid(logits) - target) * sigmoid(logits) * (1 - sigmoid(logits))", gradient("binary_cross_entropy/sum")),
+    Mutant("cross-entropy: smoothing forgotten", "ops.cross_entropy:smoothed", "(1 - label_smoothing) * q + label_smoothing / log_p.shape[1]", "q", CROSS_ENTROPY),
+    Mutant("cross-entropy: smoothing not divided", "ops.cross_entropy:smoothed", "label_smoothing / log_p.shape[1]", "label_smoothing", CROSS_ENTROPY),
+    Mutant("cross-entropy: labels ignored on the way back", "ops.cross_entropy:cross_entropy_backward", "keepdims=True) - q", "keepdims=True)", gradient("cross_entropy/smoothed")),
+    Mutant("cross-entropy: soft labels taken for normalised", "ops.cross_entropy:cross_entropy_backward", "xp.exp(log_p) * q.sum(axis=1, keepdims=True) - q", "xp.exp(log_p) * 2 * q.sum(axis=1, keepdims=True) - q", gradient("cross_entropy/soft, sum")),
+    Mutant("patches: channels and pixels exchanged", "ops.patches:to_depth", "im2col(x, geometry)", "im2col(x[:, ::-1], geometry)", gradient("space_to_depth")),
+]  # fmt: skip
+
+
+def rule(kind: str) -> object:
+    return test(test_optim.test_rules_by_hand_and_in_place, kind, "numpy")
+
+
+SGD, RMSPROP, ADAM, UPDATE = (
+    "optim:SGD._apply",
+    "optim:RMSProp._apply",
+    "optim:Adam._apply",
+    "optimizer:Optimizer.update",
+)
+OPTIMISERS = [
+    Mutant("uphill", SGD, "p -= lr * g", "p += lr * g", rule("sgd")),
+    Mutant("momentum's sign", SGD, "m *= self.momentum", "m *= -self.momentum", rule("momentum")),
+    Mutant("momentum forgets the past", SGD, "m *= self.momentum", "m *= 0", rule("momentum")),
+    Mutant("gradient damped by the momentum", SGD, "m += g", "m += (1 - self.momentum) * g", rule("momentum")),
+    Mutant("Nesterov without looking ahead", SGD, "if self.nesterov else m", "if False else m", rule("nesterov")),
+    Mutant("mean square not squared", RMSPROP, "(g * g)", "abs(g)", rule("rmsprop")),
+    Mutant("eps inside the root", RMSPROP, "array_module(v).sqrt(v)", "array_module(v).sqrt(v + self.eps)", rule("rmsprop_momentum")),
+    Mutant("decay the wrong way round", RMSPROP, "v *= self.decay", "v *= 1 - self.decay", rule("rmsprop")),
+    Mutant("momentum left out", RMSPROP, "u = m", "pass", rule("rmsprop_momentum")),
+    Mutant("no bias correction of the mean", ADAM, "u *= lr / (1 - beta1**self.step)", "u *= lr", rule("adam")),
+    Mutant("no bias correction of the square", ADAM, "u /= sqrt(1 - beta2**self.step)", "pass", rule("adam")),
+    Mutant("bias correction one step late", UPDATE, "self.step += 1\n", "self.step += 2\n", rule("adam")),
+    Mutant("betas exchanged", ADAM, "beta1, beta2 = self.betas", "beta2, beta1 = self.betas", rule("adam")),
+    Mutant("L2 as decoupled decay", UPDATE, "g = g + self.l2 * p", "p *= 1 - rate * self.l2", rule("adam")),
+    Mutant("decoupled decay as L2", UPDATE, "p *= 1 - rate * self.weight_decay", "g = g + self.weight_decay * p", rule("adamw")),
+    Mutant("decay without the learning rate", UPDATE, "1 - rate * self.weight_decay", "1 - self.weight_decay", rule("adamw")),
+    Mutant("parameters replaced, not changed in place", SGD, "p -= lr * g", "p = p - lr * g", rule("sgd")),
+    Mutant("each array clipped by its own norm", "optim:clip_by_norm", "norm = sqrt(float(sum(g.dot(g) for g in flat)))", "norm = sqrt(float(max(g.dot(g) for g in flat)))", test(test_optim.test_clip_by_norm, "numpy", test_optim.np.float64)),
+    Mutant("clipping lengthens short gradients", "optim:clip_by_norm", "scale >= 1 or ", "", test(test_optim.test_clip_by_norm, "numpy", test_optim.np.float64)),
+    Mutant("one side clipped", "optim:clip_by_value", "-limit, limit", "-limit, 10 * limit", test(test_optim.test_clip_by_value, "numpy", test_optim.np.float64)),
+]  # fmt: skip
+
+OPERATIONS = {
+    "Windows": WINDOWS,
+    "Convolution and linear maps": CONVOLUTION,
+    "Pooling": POOLS,
+    "Normalisation": NORMS,
+    "Activations, dropout, embedding, losses": FUNCTIONS,
+    "Optimisers and clipping": OPTIMISERS,
+}

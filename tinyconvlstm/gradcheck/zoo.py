@@ -13,9 +13,15 @@ import numpy as np
 
 from .case import Case
 from .zoo_cells import cell_cases
+from .zoo_layers import layer_cases, model_cases
 from .zoo_ops import op_cases
 
-PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (op_cases, cell_cases)
+PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
+    op_cases,
+    cell_cases,
+    layer_cases,
+    model_cases,
+)
 
 
 def zoo(pattern: str | None = None, *, seed: int = 0) -> list[Case]:
@@ -30,7 +36,7 @@ def zoo(pattern: str | None = None, *, seed: int = 0) -> list[Case]:
         ValueError: no name fits; the message lists the closest ones.
     """
     cases = [
-        case._replace(name=case.name.replace(" ", "/", 1))
+        case if "/" in case.name else case._replace(name=case.name.replace(" ", "/", 1))
         for k, part in enumerate(PARTS)
         for case in part(np.random.default_rng([seed, k]))
     ]

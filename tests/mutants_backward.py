@@ -128,8 +128,24 @@ THROUGH_TIME = [
     Mutant("state's gradient lost beside return_sequences", "layers.recurrent:Recurrent.backward_with_state", "dy if empty.h is None else empty.h + dy", "dy", test(test_bptt.test_recurrent_layer_takes_gradients_on_output_and_state, False)),
 ]  # fmt: skip
 
+MODEL, FED_MODEL = "models.forecaster:Forecaster", "models.forecast_cell:ForecastCell"
+PLAIN, FED = gradient("model/forecaster"), gradient("model/forecaster, fed its forecasts")
+MIXED = gradient("model/forecaster, scheduled sampling")
+FORECASTER = [
+    Mutant("encoder learns from the sequence alone", f"{MODEL}.backward", "dsequence, dstates[k], saved.encoder[name]", "dsequence, dstates[k] if k else None, saved.encoder[name]", PLAIN),
+    Mutant("head's gradient to the top layer alone", f"{MODEL}.unroll_backward", "if not isinstance(dshown[k], int)", "if k == self.layers - 1", PLAIN),
+    Mutant("gradient of the last frame fed lost", f"{MODEL}.backward", "dsequence[-1] += dpatches", "pass", FED),
+    Mutant("gradient of the last frame fed at the wrong step", f"{MODEL}.backward", "dsequence[-1] += dpatches", "dsequence[0] += dpatches", FED),
+    Mutant("forecast fed back as a constant", f"{FED_MODEL}.step_backward", "dx * p * (1 - p))", "0 * dx)", FED),
+    Mutant("forecast's sigmoid forgotten on the way back", f"{FED_MODEL}.step_backward", "dx * p * (1 - p))", "dx)", FED),
+    Mutant("coin ignored on the way back", f"{FED_MODEL}.step_backward", "where(saved.coin, 0 * dx, dx * p * (1 - p))", "dx * p * (1 - p)", MIXED),
+    Mutant("upper layer's dx not passed down", f"{FED_MODEL}.step_backward", "dnew.h + dh[k] + dx", "dnew.h + dh[k]", FED),
+    Mutant("head's gradient not passed down", f"{FED_MODEL}.step_backward", "dnew.h + dh[k] + dx", "dnew.h + dx", FED),
+]  # fmt: skip
+
 BACKWARD = {
     "LSTM gates, backward": GATES_BACKWARD,
     "Cells, backward": CELLS_BACKWARD,
     "Backpropagation through time": THROUGH_TIME,
+    "Forecaster, backward": FORECASTER,
 }

@@ -36,7 +36,7 @@ def run(pattern: str | None = None, verbose: bool = False, *, listing: bool = Fa
     failed = 0
     with tqdm(cases, unit="check", leave=False, disable=None) as progress:
         for case in progress:
-            report = gradcheck(case)
+            report = gradcheck(case, elements=20 if tables else 10)
             failed += not report
             progress.write(text_of(report, width, tables), file=sys.stdout)
     print(f"{len(cases) - failed} passed, {failed} failed")

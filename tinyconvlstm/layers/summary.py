@@ -1,4 +1,9 @@
-"""What a model costs, layer by layer: parameters, multiply-accumulates, activation memory."""
+"""What a model costs, layer by layer: parameters, multiply-accumulates, activation memory.
+
+Activation memory counts what a layer's forward makes and keeps, its output included. It is exact for a
+layer alone; in a chain an output that nobody saved (before a sigmoid, which keeps its own output) is
+freed and still counted.
+"""
 
 from __future__ import annotations
 

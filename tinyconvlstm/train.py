@@ -79,13 +79,19 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         if resume and (out / "last.safetensors").exists():
             state = load_checkpoint(out / "last.safetensors", model, optimizer)
-            start, best, best_step = state["step"], float(state["best"]), int(state["best_step"])
+            start, best_step = state["step"], state["best_step"]
+            best = np.inf if state["best"] is None else state["best"]
             log = Log.before(out / "log.csv", start)
     done, updating = start, False  # finished steps; whether one is being made
 
     def checkpoint(name: str) -> None:
         if out:
-            state = {"step": done, "best": best, "best_step": best_step, "seed": seed}
+            state = {
+                "step": done,
+                "best": best if best < np.inf else None,
+                "best_step": best_step,
+                "seed": seed,
+            }
             save_checkpoint(out / name, model, optimizer, state)
             log.write()
 

@@ -205,5 +205,6 @@ def clip_by_value(grads: Arrays, limit: float) -> Arrays:
 
 
 def positive(name: str, value: float) -> None:
+    """ValueError unless a limit is above 0; NaN is refused too."""
     if not value > 0:
         raise ValueError(f"{name} is {value}, expected a number above 0")

@@ -193,15 +193,18 @@ def check_step(step: int) -> int:
 
 
 def check_rate(name: str, value: float) -> None:
+    """ValueError unless a rate is a finite number of at least 0."""
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} is {value}, expected a number of at least 0")
 
 
 def check_count(name: str, value: int) -> None:
+    """ValueError unless a count is an integer of at least 1."""
     if not (isinstance(value, int) and value > 0):
         raise ValueError(f"{name} is {value!r}, expected an integer of at least 1")
 
 
 def check_factor(name: str, value: float) -> None:
+    """ValueError unless a factor lies above 0 and at most at 1."""
     if not 0 < value <= 1:
         raise ValueError(f"{name} is {value}, expected above 0 and at most 1")

@@ -1,0 +1,1 @@
+"""Pictures: patches, gates, forecasts, losses, gradient checks. Each needs matplotlib when called."""

@@ -71,7 +71,7 @@ def train(
         NonFiniteError: the loss or a gradient became NaN or infinite; the message says where.
         KeyboardInterrupt: passed on after the finished steps have been saved.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # plain text: notebooks without widgets show it too
 
     check_settings(steps, valid_every, resume, out)
     log, start, best, best_step = Log(out / "log.csv" if out else None), 0, float("inf"), -1

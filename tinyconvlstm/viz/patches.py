@@ -23,6 +23,7 @@ def patches_as_columns(x: Array, window: Window, marked: tuple[int, ...] | None 
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     image = to_numpy(x)
     if image.ndim != 2:
@@ -45,16 +46,20 @@ def patches_as_columns(x: Array, window: Window, marked: tuple[int, ...] | None 
                 ax.text(
                     c, r, f"{v:g}", ha="center", va="center", fontsize=8, color="w" if v > middle else "k"
                 )
-    for colour, p in zip(COLOURS * 9, marked, strict=False):
+    for k, (colour, p) in enumerate(zip(COLOURS * 9, marked, strict=False)):
+        side = 0.92 - 0.14 * (k % 3)  # so that overlapping windows stay visible
         start = np.array(np.unravel_index(p, geometry.out)) * geometry.stride
         for tap in np.ndindex(*geometry.kernel):
             row, column = start + np.array(tap) * geometry.dilation
-            left.add_patch(Rectangle((column - 0.44, row - 0.44), 0.88, 0.88, fill=False, ec=colour, lw=2))
+            square = Rectangle((column - side / 2, row - side / 2), side, side, fill=False, ec=colour, lw=2)
+            left.add_patch(square)
         right.add_patch(Rectangle((p - 0.47, -0.47), 0.94, len(cols) - 0.06, fill=False, ec=colour, lw=2.5))
     corner = (geometry.pads[1][0] - 0.5, geometry.pads[0][0] - 0.5)
     edge = Rectangle(corner, image.shape[1], image.shape[0], fill=False, ls="--", ec="0.4")
     if padded.shape != image.shape:
         left.add_patch(edge)
+    for axis in (left.xaxis, left.yaxis, right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     left.set_title("image" if padded.shape == image.shape else "image (dashed) and its padding")
     right.set_title(f"im2col: {len(cols)} taps x {count} windows")
     right.set_xlabel("window")

@@ -253,7 +253,8 @@ for (label, dxs), colour in zip(
     strict=True,
 ):
     width = 5 if label == "full" else 2
-    ax.plot(np.arange(1, T + 1), np.linalg.norm(dxs, axis=(1, 2)), color=colour, lw=width, label=label)
+    norms = np.linalg.norm(dxs, axis=(1, 2))
+    ax.plot(np.arange(1, T + 1), np.where(norms > 0, norms, np.nan), color=colour, lw=width, label=label)
 ax.set_yscale("log")
 ax.set_xlabel("step t of the input")
 ax.set_ylabel("|dL/dx_t|")

@@ -129,7 +129,7 @@ model = Forecaster((48,), size=(32, 32), kernel=3, patch=4, prior=0.05, rng=0)
 print(model.summary((10, 8, 1, 32, 32)))
 
 # %%
-STEPS = 150
+STEPS = 200
 
 
 def loss_forward(model, frames, *, train, rng):
@@ -161,7 +161,7 @@ print(f"loss {history.rows[0]['loss']:.3f} -> {history.rows[-1]['loss']:.3f} nat
 assert history.rows[-1]["valid"] < 0.85 * history.rows[0]["loss"]
 
 # %% [markdown]
-# Less than half a minute of training. `tinyconvlstm demo` takes four times as many steps. The forecast:
+# Less than half a minute of training. `tinyconvlstm demo` takes three times as many steps, of a larger model. The forecast:
 
 # %%
 forecasts = {"ConvLSTM": model.predict(past, 10), **free}
@@ -172,8 +172,8 @@ for name, score in scores.items():
 assert scores["ConvLSTM"] < 0.75 * scores["copy last frame"]
 
 # %% [markdown]
-# Where the digit will be is forecast well, and how it looks is blurred: a mean squared error, like a cross-entropy,
-# is least at the *average* of all futures that are still possible.
+# The first frames know where the digit goes; then the forecast blurs, the more the further it looks ahead. A mean
+# squared error, like a cross-entropy, is least at the *average* of all futures that are still possible.
 #
 # ## Inside
 #

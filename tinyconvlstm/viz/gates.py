@@ -115,6 +115,7 @@ def gradient_norms(norms: dict[str, Array], axes: Any = None) -> Any:
         axes = Figure(figsize=(7, 4), facecolor="white", layout="constrained").subplots()
     for colour, (label, values) in zip(COLOURS * 3, norms.items(), strict=False):
         values = np.asarray(to_numpy(values), dtype=float)
+        values = np.where(values > 0, values, np.nan)  # a logarithmic axis has no place for 0
         axes.semilogy(np.arange(1, len(values) + 1), values, "o-", ms=3.5, color=colour, label=label)
     axes.set_xlabel("step t (the loss stands at the right end)")
     axes.set_ylabel("norm of the gradient")

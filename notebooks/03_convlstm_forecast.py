@@ -161,7 +161,7 @@ print(f"loss {history.rows[0]['loss']:.3f} -> {history.rows[-1]['loss']:.3f} nat
 assert history.rows[-1]["valid"] < 0.85 * history.rows[0]["loss"]
 
 # %% [markdown]
-# Less than half a minute of training. `tinyconvlstm demo` takes three times as many steps, of a larger model. The forecast:
+# `tinyconvlstm demo` takes three times as many steps, of a larger model. The forecast:
 
 # %%
 forecasts = {"ConvLSTM": model.predict(past, 10), **free}

@@ -111,6 +111,13 @@ def test_train_goes_on_exactly(trained, tmp_path):
     assert main(["train", "--resume", "--out", str(half), *rest]) == 0  # nothing left to do, settings stored
 
 
+def test_the_fc_lstm_baseline_trains_and_is_evaluated(tmp_path, capsys):
+    out = tmp_path / "dense"
+    assert main(["train", *TOY, "--steps", "2", "--fc-lstm", "--peephole", "none", "--out", str(out)]) == 0
+    assert main(["evaluate", str(out), "--clips", "3"]) == 0
+    assert "FC-LSTM" in capsys.readouterr().out
+
+
 def test_evaluate_prints_model_and_both_baselines(trained, tmp_path, capsys):
     out = tmp_path / "pictures"
     assert main(["evaluate", str(trained), "--clips", "4", "--out", str(out)]) == 0

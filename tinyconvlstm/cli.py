@@ -130,6 +130,9 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--features", type=positive, nargs="+", help="features of each layer, bottom first")
     group.add_argument("--kernel", type=positive, help="side of the input kernels")
     group.add_argument("--state-kernel", type=positive, help="side of the state kernels; default: the same")
+    group.add_argument(
+        "--fc-lstm", action="store_true", help="dense layers on whole frames: the FC-LSTM baseline"
+    )
     group.add_argument("--patch", type=positive, help="side of the patches a frame is cut into")
     group.add_argument("--peephole", choices=("none", "channel", "map"))
     group.add_argument(

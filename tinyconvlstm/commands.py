@@ -131,6 +131,8 @@ def job_of(args: argparse.Namespace, base: dict[str, Any]) -> Any:
     from .job import Job
 
     given = {k: v for k, v in vars(args).items() if k in Job.__dataclass_fields__ and v is not None}
+    if getattr(args, "fc_lstm", False):
+        given["kernel"] = None
     if given.get("peephole") == "none":
         given["peephole"] = None
     return Job.of({**base, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}})

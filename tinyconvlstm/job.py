@@ -40,7 +40,8 @@ class Job:
         canvas: side of the square frames, in pixels. digits: how many a clip. digit_size: in pixels.
         speed: slowest and fastest, in pixels per frame.
         observed, horizon: frames read, frames forecast.
-        features, kernel, state_kernel, patch, peephole, feed: of the `Forecaster`.
+        features, kernel, state_kernel, patch, peephole, feed: of the `Forecaster`; kernel None is the
+            FC-LSTM.
         truth_rate: of scheduled sampling, with feed.
         steps, batch, lr, optimizer, clip: of training; lr rises over the first 20 steps, then falls to
             0 along a cosine. clip: largest norm of the gradient.
@@ -56,13 +57,13 @@ class Job:
     observed: int = 10
     horizon: int = 10
     features: tuple[int, ...] = (64,)
-    kernel: int = 3
+    kernel: int | None = 3
     state_kernel: int | None = None
     patch: int = 4
     peephole: str | None = "channel"
     feed: bool = False
     truth_rate: float = 0.0
-    steps: int = 700
+    steps: int = 600
     batch: int = 8
     lr: float = 5e-3
     optimizer: str = "adam"

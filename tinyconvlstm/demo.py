@@ -68,7 +68,7 @@ def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> i
     facts = {
         "Model": kind,
         "Training": f"{job.steps} steps, batch {job.batch}, {job.optimizer}, learning rate {job.lr:g}",
-        "Clips": f"{job.digits} digits of {job.digit_size} pixels on {job.canvas} x {job.canvas}, seed {job.seed}",
+        "Clips": f"{job.digits} digit{'s' * (job.digits > 1)} of {job.digit_size} pixels on {job.canvas} x {job.canvas}, seed {job.seed}",
         "Time": f"{time.perf_counter() - started:.0f} s",
     }
     checks = [(r.name, *(error_text(r.worst(method)) for method in ("central", "complex"))) for r in reports]

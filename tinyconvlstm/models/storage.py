@@ -7,17 +7,16 @@ reader allocate more than the file's own size.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from math import prod
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Array, to_numpy
 from ..files import load, refuse, save
 from .forecaster import Forecaster
-
-MODELS: dict[str, type[Forecaster]] = {"Forecaster": Forecaster}  # a new model adds itself here
 
 
 def save_model(path: Path, model: Forecaster) -> None:
@@ -27,8 +26,11 @@ def save_model(path: Path, model: Forecaster) -> None:
         path: the file.
         model: one of MODELS, on any backend.
     Raises:
+        ValueError: the model is none of MODELS, and could not be read again.
         ModelFileError: the disk refuses.
     """
+    if type(model).__name__ not in MODELS:
+        raise ValueError(f"model is a {type(model).__name__}, expected one of {sorted(MODELS)}")
     save(path, to_numpy(model.arrays), describe(model), kind="model")
 
 
@@ -51,7 +53,14 @@ def load_model(path: Path) -> Forecaster:
 
 def describe(model: Forecaster) -> dict[str, Any]:
     """The class and settings of a model, as its file holds them."""
-    return {"class": type(model).__name__, "settings": model.config}
+    return {"class": type(model).__name__, "settings": {k: plain(v) for k, v in model.config.items()}}
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON knows it: NumPy's integers as Python's, tuples as lists."""
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
 def part_of(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
@@ -66,18 +75,21 @@ def build(path: Path, arrays: dict[str, Array], config: Any) -> Forecaster:
     kind, settings = config.get("class"), config["settings"]
     if not isinstance(kind, str) or kind not in MODELS:
         refuse(path, f"holds a model of class {str(kind)[:40]!r}, expected one of {sorted(MODELS)}")
-    known = set(inspect.signature(MODELS[kind].__init__).parameters) - {"self", "rng", "dtype", "prior"}
-    if set(settings) - known:
-        refuse(path, f"has unknown settings {sorted(map(str, set(settings) - known))[:5]}")
+    model = MODELS[kind]
+    if set(settings) - set(model.settings):
+        refuse(path, f"has unknown settings {reprlib.repr(sorted(set(settings) - set(model.settings)))}")
+    for name, value in settings.items():
+        if not model.settings[name](value):
+            refuse(path, f"has a setting of a wrong type or size: {name} = {reprlib.repr(value)}")
     dtypes = {str(a.dtype) for a in arrays.values()}
     if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
         refuse(path, f"has parameters of {sorted(dtypes)}, expected float32 or float64 throughout")
     try:
-        held, implied = sum(int(a.size) for a in arrays.values()), parameter_count(**settings)
+        held, implied = sum(int(a.size) for a in arrays.values()), model.count(**settings)
         if held != implied:
             refuse(path, f"holds {held} parameters, its settings make {implied}")
-        return MODELS[kind](**settings, dtype=dtypes.pop()).bind(arrays)
-    except (TypeError, AttributeError, OverflowError) as error:
+        return model.build(**settings, dtype=dtypes.pop()).bind(arrays)
+    except TypeError as error:  # a setting is missing
         refuse(path, f"has settings of a wrong type: {' '.join(str(error).split())[:120]}")
     except ValueError as error:
         if type(error) is not ValueError:
@@ -117,5 +129,46 @@ def parameter_count(
 
 
 def spread(kernel: Any, rank: int) -> list[int]:
-    """A kernel's sizes, one an axis."""
-    return [kernel] * rank if isinstance(kernel, int) else list(kernel or [])
+    """A kernel's sizes, one an axis; none where there is no axis."""
+    if rank == 0:
+        return []
+    return [kernel] * rank if isinstance(kernel, int) else list(kernel)
+
+
+def is_size(value: Any) -> bool:
+    """Whether a setting is a whole number that can be a size."""
+    return type(value) is int and 1 <= value < 2**31  # so that products stay small to compute
+
+
+def is_sizes(value: Any, most: int = 3) -> bool:
+    """Whether a setting is a list of sizes, at most `most` of them."""
+    return isinstance(value, list) and len(value) <= most and all(map(is_size, value))
+
+
+def is_kernel(value: Any) -> bool:
+    """Whether a setting is one size for all axes, a list of them, or None."""
+    return value is None or is_size(value) or is_sizes(value)
+
+
+FORECASTER: dict[str, Callable[[Any], bool]] = {  # what each setting may be in a file
+    "features": lambda v: is_sizes(v, most=1000),
+    "channels": is_size,
+    "size": is_sizes,
+    "kernel": is_kernel,
+    "state_kernel": is_kernel,
+    "patch": is_size,
+    "peephole": lambda v: v in (None, "channel", "map"),
+    "head": lambda v: v in (None, "all", "last"),
+    "feed": lambda v: isinstance(v, bool),
+}
+
+
+class Storable(NamedTuple):
+    """What reading a model needs: how to build it, to count its parameters and to judge its settings."""
+
+    build: Callable[..., Any]
+    count: Callable[..., int]
+    settings: dict[str, Callable[[Any], bool]]
+
+
+MODELS = {"Forecaster": Storable(Forecaster, parameter_count, FORECASTER)}  # a new model adds a line

@@ -208,14 +208,14 @@ def test_a_gate_that_goes_non_finite_is_found(rng):
         xs = rng.standard_normal((4, 1, 2, 5, 5))
         xs[:2] = 0  # 0 * nan is nan all the same: the first step shows it
         _, _, tape = scan(cell, xs)
-        assert first_nonfinite(tape)[1:] == (0, gate)
+        assert first_nonfinite(tape)[1:3] == (0, gate)
     cell = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64)
     xs = rng.standard_normal((4, 1, 2, 5, 5))
     start = cell.initial_state(xs[0])
     _, _, tape = scan(cell, xs, start)
     assert first_nonfinite(tape) is None
     tape.steps[2].gates.g[0, 1, 2, 3] = np.inf
-    assert first_nonfinite(tape)[1:] == (2, "g")
+    assert first_nonfinite(tape)[1:3] == (2, "g")
 
 
 def forecaster_train(steps, spoil=None, **settings):

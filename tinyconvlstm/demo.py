@@ -68,7 +68,7 @@ def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> i
     facts = {
         "Model": kind,
         "Training": f"{job.steps} steps, batch {job.batch}, {job.optimizer}, learning rate {job.lr:g}",
-        "Clips": f"{job.digits} digit{'s' * (job.digits > 1)} of {job.digit_size} pixels on {job.canvas} x {job.canvas}, seed {job.seed}",
+        "Clips": clips_text(job),
         "Time": f"{time.perf_counter() - started:.0f} s",
     }
     checks = [(r.name, *(error_text(r.worst(method)) for method in ("central", "complex"))) for r in reports]
@@ -166,6 +166,12 @@ def short_zoo() -> list[Case]:
     cases = zoo()
     found = [next((c for c in cases if part.lower() in c.name.lower()), None) for part in CHECKED]
     return [case for case in found if case is not None]
+
+
+def clips_text(job: Job) -> str:
+    """What the clips show, in words."""
+    digits = f"{job.digits} digit{'s' * (job.digits > 1)} of {job.digit_size} pixels"
+    return f"{digits} on {job.canvas} x {job.canvas}, seed {job.seed}"
 
 
 def error_text(error: float | None) -> str:

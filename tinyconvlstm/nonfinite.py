@@ -7,6 +7,7 @@ went non-finite is found by walking what it saved: layer by layer, step by step,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .backend import Array, array_module, backend_name
@@ -18,16 +19,22 @@ class NonFiniteError(ArithmeticError):
     """A loss or a gradient became NaN or infinite; the message says where it began."""
 
 
+class Part(str):
+    """In a path: the name of a layer, as opposed to the field of a saved."""
+
+
 class Where(NamedTuple):
     """A place in a tree of saved arrays."""
 
     layer: str  # path of the layer, as in its parameters' names: "encoder.0"
     step: int | None  # time step, in the order in which the cell read them
     field: str  # name of the array: a gate i, f, g, o, or c, tanh_c, x ...
+    reverse: bool = False  # whether the cell read the last frame first
 
     def __str__(self) -> str:
         place = f"layer {self.layer}" if self.layer else "the model"
         time = "" if self.step is None else f", time step {self.step}"
+        time += " of the reading order, last frame first" if self.reverse else ""
         kind = f"gate {self.field}" if self.field in ("i", "f", "g", "o", "r", "u", "n") else self.field
         return f"{place}{time}, {kind}"
 
@@ -51,36 +58,44 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
             yield path, tree
     elif isinstance(tree, dict):
         for key, value in tree.items():
-            yield from leaves(value, (*path, str(key)))
+            yield from leaves(value, (*path, Part(key)))
     elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        for name in in_order(tree._fields):
-            if name in PARAMETERS:
-                continue  # a weight that is NaN shows in the first gate that it feeds
-            yield from leaves(getattr(tree, name), (*path, name))
+        for names, value in fields_in_order(tree):
+            yield from leaves(value, (*path, *names))
     elif isinstance(tree, list | tuple):
         for number, value in enumerate(tree):
             yield from leaves(value, (*path, number))
 
 
-def in_order(names: tuple[str, ...]) -> list[str]:
-    """Fields in order of computation: what a step reads, its map's input, comes before its gates."""
-    first = [name for name in names if name in ("projection", "projections", "state_map", "gates_map")]
-    return [*first, *(name for name in names if name not in first)]
+def fields_in_order(saved: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Fields in order of computation: what a step reads, its map's input, comes before its gates.
+
+    Parameters are left out: a weight that is NaN shows in the first gate that it feeds.
+    """
+    names = [name for name in saved._fields if name not in PARAMETERS]
+    early = [name for name in names if name in ("projection", "state_map", "gates_map")]
+    for name in [*early, *(name for name in names if name not in early)]:
+        if name == "projections":  # a fed forecaster's step: every layer projects, then steps
+            for k, pair in enumerate(zip(saved.projections, saved.steps, strict=True)):
+                yield ("projections", k), pair[0]
+                yield ("steps", k), pair[1]
+        elif name == "steps" and getattr(saved, "reverse", False):
+            yield ("steps reversed",), saved.steps
+        elif name != "steps" or "projections" not in names:
+            yield (name,), getattr(saved, name)
 
 
 def place(path: tuple[Any, ...]) -> Where:
     """A path of fields as layer, time step and field."""
-    step = None
-    for k, part in enumerate(path):
-        if part == "steps" and k + 1 < len(path) and isinstance(path[k + 1], int):
-            step = path[k + 1]
-            break
-    structure = {"tape", "steps", "encoder", "forecaster", "gates", "saved", "loss", "projection"}
-    names = [part for part in path[:-1] if isinstance(part, str)]
-    layer = next((name for name in names if "." in name), None)
-    if layer is None:
-        layer = ".".join(name for name in names if name not in structure and name != "state_map")
-    return Where(layer, step, str(path[-1]))
+    lists = ("steps", "steps reversed", "projections")
+    numbered = [(a, b) for a, b in pairwise(path) if a in lists and isinstance(b, int)]
+    layer = [str(part) for part in path if isinstance(part, Part)]
+    if len(numbered) > 1:  # a fed forecaster: time steps, and within each its layers
+        layer.append(f"forecaster.{numbered[1][1]}")
+    elif "head" in path:
+        layer.append("head")
+    step = numbered[0][1] if numbered else None
+    return Where(".".join(layer), step, str(path[-1]) if path else "array", "steps reversed" in path)
 
 
 def all_finite(array: Array) -> bool:

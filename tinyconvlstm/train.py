@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import Array
+from .backend import Array, array_module
 from .checkpoint import Log, Row, load_checkpoint, save_checkpoint
 from .nonfinite import NonFiniteError, all_finite, first_nonfinite, leaves
 from .optim import clip_by_norm, clip_by_value
@@ -23,7 +23,7 @@ from .optimizer import Optimizer
 class History(NamedTuple):
     """What a training did."""
 
-    rows: list[Row]  # one a step: step, loss, grad_norm, lr, valid, seconds
+    rows: list[Row]  # one a step: step, loss, grad_norm (unclipped), lr, valid, seconds (valid's excluded)
     best: float  # the lowest value of valid, or of the loss where there is none, at a checkpoint
     best_step: int
 
@@ -68,35 +68,50 @@ def train(
         A History.
     Raises:
         ValueError: a batch holds NaN or infinity, or a setting is out of range.
-        NonFiniteError: the loss or a gradient became NaN or infinite; the message says where.
+        NonFiniteError: the loss, a gradient or a parameter became NaN or infinite; the message says where.
+        ModelFileError: the checkpoint to resume from is damaged or belongs to another training, or
+            the disk refuses; what was written before stays.
         KeyboardInterrupt: passed on after the finished steps have been saved.
     """
     from tqdm import tqdm  # plain text: notebooks without widgets show it too
 
     check_settings(steps, valid_every, resume, out)
     log, start, best, best_step = Log(out / "log.csv" if out else None), 0, float("inf"), -1
+    kept: int | None = None  # finished steps in last.safetensors
     if out:
         out.mkdir(parents=True, exist_ok=True)
         if resume and (out / "last.safetensors").exists():
-            state = load_checkpoint(out / "last.safetensors", model, optimizer)
-            start, best_step = state["step"], state["best_step"]
-            best = np.inf if state["best"] is None else state["best"]
+            state = load_checkpoint(out / "last.safetensors", model, optimizer, seed)
+            start = kept = state["step"]
+            best, best_step = np.inf if state["best"] is None else state["best"], state["best_step"]
             log = Log.before(out / "log.csv", start)
-    done, updating = start, False  # finished steps; whether one is being made
+    done, whole = start, True  # finished steps; False while an update is half made
 
-    def checkpoint(name: str) -> None:
+    def keep(name: str) -> None:
+        """Write the log, then a checkpoint: the log may be ahead, never behind."""
         if out:
-            state = {
-                "step": done,
-                "best": best if best < np.inf else None,
-                "best_step": best_step,
-                "seed": seed,
-            }
-            save_checkpoint(out / name, model, optimizer, state)
+            value = best if best < np.inf else None
+            state = {"step": done, "best": value, "best_step": best_step, "seed": seed}
             log.write()
+            save_checkpoint(out / name, model, optimizer, state)
+
+    def pause() -> None:
+        """Measure what has been reached, and keep it."""
+        nonlocal best, best_step, kept
+        check_parameters(done - 1, model, kept_in(out, kept))
+        row = log.rows[-1]
+        row["valid"] = float(valid(model)) if valid else None
+        measured = row["valid"] if valid else row["loss"]
+        if measured is not None and measured < best:
+            best, best_step = measured, done - 1
+            keep("best.safetensors")
+        keep("last.safetensors")
+        kept = done
 
     bar = tqdm(total=steps, initial=start, desc=description, disable=not progress, dynamic_ncols=True)
     try:
+        if valid and start % valid_every == 0 and log.lacks_validation(start - 1):
+            pause()  # the earlier run was stopped while it measured
         for step in range(start, steps):
             began = time.perf_counter()
             rng = np.random.default_rng([seed, step])
@@ -104,53 +119,59 @@ def train(
             check_batch(data, step)
             loss, saved = loss_forward(model, data, train=True, rng=rng)
             grads = loss_backward(model, saved)
-            check_finite(step, loss, grads, saved)
-            norm = None
+            check_finite(step, loss, grads, saved, model, kept_in(out, kept))
+            norm = clip_by_norm(grads, np.inf)[1]
             if clip_value is not None:
                 grads = clip_by_value(grads, clip_value)
             if clip_norm is not None:
-                grads, norm = clip_by_norm(grads, clip_norm)
-            rate = schedule(step) if schedule else None
-            updating = True
+                grads, _ = clip_by_norm(grads, clip_norm)
+            rate = schedule(step) if schedule else optimizer_rate(optimizer)
+            whole = False
             optimizer.update(model.params, grads, lr=rate)
             if hasattr(model, "update_buffers"):
                 model.update_buffers(saved)
-            done, updating = step + 1, False
+            seconds = time.perf_counter() - began
+            row = log.add(step=step, loss=float(loss), grad_norm=norm, lr=rate, seconds=seconds)
+            done, whole = step + 1, True
 
-            pause = done % valid_every == 0 or done == steps
-            value = valid(model) if valid and pause else None
-            log.add(
-                step=step,
-                loss=float(loss),
-                grad_norm=norm,
-                lr=rate,
-                valid=value,
-                seconds=time.perf_counter() - began,
-            )
-            bar.set_postfix(shown(float(loss), norm, rate, value), refresh=False)
+            if done % valid_every == 0 or done == steps:
+                pause()
+            bar.set_postfix(shown(row), refresh=False)
             bar.update()
-            if pause:
-                measured = float(loss) if value is None else value
-                if measured < best:
-                    best, best_step = measured, step
-                    checkpoint("best.safetensors")
-                checkpoint("last.safetensors")
     except KeyboardInterrupt as stop:
-        if done > start and not updating:  # a half-made update is no state to go on from
-            checkpoint("last.safetensors")
-        saved_in = f"; go on with resume, from {out}" if out else ""
-        raise KeyboardInterrupt(f"after {done} of {steps} steps{saved_in}") from stop
+        if whole and done > start:  # a half-made update is no state to go on from
+            keep("last.safetensors")
+            kept = done
+        raise KeyboardInterrupt(f"after {done} of {steps} steps; {kept_in(out, kept)}") from stop
+    except NonFiniteError:
+        log.write()
+        raise
     finally:
         bar.close()
     return History(log.rows, best, best_step)
 
 
-def shown(loss: float, norm: float | None, rate: float | None, value: float | None) -> dict[str, str]:
+def kept_in(out: Path | None, kept: int | None) -> str:
+    """Where to go on from, in words."""
+    if out is None or kept is None:
+        return "no checkpoint was written"
+    return f"{out / 'last.safetensors'} keeps the first {kept} steps, go on from there with resume"
+
+
+def optimizer_rate(optimizer: Optimizer) -> float:
+    """The optimiser's own learning rate for its next update."""
+    return float(optimizer.lr(optimizer.step) if callable(optimizer.lr) else optimizer.lr)
+
+
+def shown(row: Row) -> dict[str, str]:
     """What stands behind the progress bar."""
-    found = {"loss": f"{loss:.4f}"}
-    found |= {} if norm is None else {"|grad|": f"{norm:.2g}"}
-    found |= {} if rate is None else {"lr": f"{rate:.1e}"}
-    return found | ({} if value is None else {"valid": f"{value:.4f}"})
+    texts = (
+        ("loss", "loss", ".4f"),
+        ("|grad|", "grad_norm", ".2g"),
+        ("lr", "lr", ".1e"),
+        ("valid",) * 2 + (".4f",),
+    )
+    return {label: format(row[name], form) for label, name, form in texts if row[name] is not None}
 
 
 def check_settings(steps: int, valid_every: int, resume: bool, out: Path | None) -> None:
@@ -167,13 +188,14 @@ def check_batch(data: Any, step: int) -> None:
     """ValueError when a batch holds a NaN or an infinity."""
     for path, array in leaves(data):
         if not all_finite(array):
+            bad = int((~array_module(array).isfinite(array)).sum())
             where = f" in {'.'.join(map(str, path))}" if path else ""
             raise ValueError(
-                f"the data of step {step} holds NaN or infinite values{where}, of {array.size} numbers"
+                f"the data of step {step} holds NaN or infinite values{where}: {bad} of {array.size} numbers"
             )
 
 
-def check_finite(step: int, loss: Array, grads: dict[str, Array], saved: Any) -> None:
+def check_finite(step: int, loss: Array, grads: dict[str, Array], saved: Any, model: Any, kept: str) -> None:
     """NonFiniteError, with the first place that went wrong, when the loss or a gradient is not finite."""
     bad = [name for name, grad in grads.items() if not all_finite(grad)]
     if np.isfinite(float(loss)) and not bad:
@@ -185,7 +207,15 @@ def check_finite(step: int, loss: Array, grads: dict[str, Array], saved: Any) ->
         began = f"the forward pass is finite, the gradient of {bad[0]} is not"
     else:
         began = "every saved array is finite, the loss alone is not"
+    weights = [name for name, p in model.params.items() if not all_finite(p)]
+    began += f"; its parameter {weights[0]} already was" if weights else ""
     raise NonFiniteError(
-        f"step {step}: the loss is {float(loss):g}; {began}. "
-        "The last checkpoint is kept; a lower learning rate or clip_norm may help"
+        f"step {step}: the loss is {float(loss):g}; {began}; a lower learning rate or clip_norm may help; {kept}"
     )
+
+
+def check_parameters(step: int, model: Any, kept: str) -> None:
+    """NonFiniteError when an update has spoiled a parameter or a buffer, before it replaces a good checkpoint."""
+    for name, array in model.arrays.items():
+        if array.dtype.kind in "fc" and not all_finite(array):
+            raise NonFiniteError(f"step {step}: the update made {name} NaN or infinite; {kept}")

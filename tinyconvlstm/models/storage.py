@@ -88,7 +88,8 @@ def build(path: Path, arrays: dict[str, Array], config: Any) -> Forecaster:
         held, implied = sum(int(a.size) for a in arrays.values()), model.count(**settings)
         if held != implied:
             refuse(path, f"holds {held} parameters, its settings make {implied}")
-        return model.build(**settings, dtype=dtypes.pop()).bind(arrays)
+        made: Forecaster = model.build(**settings, dtype=dtypes.pop())
+        return made.bind(arrays)
     except TypeError as error:  # a setting is missing
         refuse(path, f"has settings of a wrong type: {' '.join(str(error).split())[:120]}")
     except ValueError as error:

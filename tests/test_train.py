@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from tinyconvlstm.backend import to_backend, to_numpy
-from tinyconvlstm.bptt import scan
-from tinyconvlstm.cells import ConvLSTMCell, LSTMCell
-from tinyconvlstm.files import ModelFileError, load
+from tinyconvlstm.cells import LSTMCell
+from tinyconvlstm.files import ModelFileError, load, save
 from tinyconvlstm.job import Job, validation
 from tinyconvlstm.layers import BatchNorm, Dense, Dropout, Recurrent, Sequential, TimeDistributed
 from tinyconvlstm.models.objective import forecast_loss_backward, forecast_loss_forward
 from tinyconvlstm.models.storage import load_model
-from tinyconvlstm.nonfinite import NonFiniteError, first_nonfinite
+from tinyconvlstm.nonfinite import NonFiniteError
 from tinyconvlstm.ops.losses import mse_backward, mse_forward
 from tinyconvlstm.optim import SGD, Adam
 from tinyconvlstm.schedules import Exponential
@@ -24,7 +23,7 @@ from tinyconvlstm.train import train
 JOB = Job(canvas=12, digit_size=8, speed=(0.5, 2.0), features=(3,), patch=2, steps=6, batch=2)
 
 
-def net():
+def model():
     """A model with dropout and batch norm, whose training draws random numbers and moves buffers."""
     cell = LSTMCell(2, 4, rng=1)
     return Sequential(
@@ -48,13 +47,6 @@ def net_batch(step):
     return {"x": x, "y": x.sum(axis=2, keepdims=True).cumsum(axis=0)}
 
 
-class Updating(Sequential):
-    """A chain whose loss keeps more than its own saved: buffers are moved from the first part."""
-
-    def update_buffers(self, saved):
-        super().update_buffers(saved[0])
-
-
 def run(model, steps, **settings):
     defaults = {
         "optimizer": Adam(1e-2),
@@ -65,11 +57,6 @@ def run(model, steps, **settings):
     return train(
         model, net_loss, net_grads, net_batch, steps=steps, progress=False, **{**defaults, **settings}
     )
-
-
-def model():
-    made = net()
-    return Updating(dict(made.parts))
 
 
 def rows_of(path):
@@ -181,13 +168,101 @@ def test_resuming_another_training_is_refused(tmp_path):
     with pytest.raises(ModelFileError, match="was written with Adam, this training uses SGD"):
         run(model(), 4, out=tmp_path, resume=True, optimizer=SGD(0.1))
     with pytest.raises(ModelFileError, match="belongs to another training"):
-        run(Updating(Dense(2, 1)), 4, out=tmp_path, resume=True)
+        run(Sequential(Dense(2, 1)), 4, out=tmp_path, resume=True)
+    with pytest.raises(ModelFileError, match="was written with seed 0, this training uses 1"):
+        run(model(), 4, out=tmp_path, resume=True, seed=1)
+    narrow = model()
+    before = {name: a.copy() for name, a in narrow.astype(np.float64).arrays.items()}
+    double = narrow.astype(np.float64)
+    with pytest.raises(ModelFileError, match=r"belongs to another training: .* expected float64"):
+        run(double, 4, out=tmp_path, resume=True)
+    for name, a in before.items():
+        np.testing.assert_array_equal(double.arrays[name], a)  # refused before anything changed
     with pytest.raises(ValueError, match="resume needs out"):
         run(model(), 2, resume=True)
     with pytest.raises(ValueError, match="steps is -1"):
         run(model(), -1)
     with pytest.raises(ValueError, match="valid_every is 0"):
         run(model(), 1, valid_every=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": None}, "which step"),
+        ({"step": True}, "which step"),
+        ({"step": -1}, "which step"),
+        ({"best": "low"}, "which step"),
+        ({"best_step": None}, "which step"),
+        ({"seed": [0]}, r"seed \[0\]"),
+        ({"optimizer": 7}, "was written with 7"),
+    ],
+)
+def test_hostile_checkpoints_are_refused(tmp_path, change, message):
+    run(model(), 2, out=tmp_path)
+    path = tmp_path / "last.safetensors"
+    arrays, config = load(path)
+    save(path, arrays, {**config, **change}, kind="checkpoint")
+    with pytest.raises(ModelFileError, match=message):
+        run(model(), 4, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.2.w", "optimizer.m.2.w", "optimizer.step"])
+def test_checkpoints_with_other_arrays_are_refused_and_change_nothing(tmp_path, name):
+    run(model(), 2, out=tmp_path)
+    path = tmp_path / "last.safetensors"
+    arrays, config = load(path)
+    fresh, optimizer = model(), Adam(1e-2)
+    for spoiled in ({n: a for n, a in arrays.items() if n != name}, {**arrays, name: np.zeros((2, 3, 1))}):
+        save(path, spoiled, config, kind="checkpoint")
+        with pytest.raises(ModelFileError, match="belongs to another training"):
+            run(fresh, 4, out=tmp_path, resume=True, optimizer=optimizer)
+        assert (optimizer.step, optimizer.state) == (0, {})
+        np.testing.assert_array_equal(fresh.params["2.w"], model().params["2.w"])
+
+
+def test_a_damaged_log_is_named(tmp_path):
+    run(model(), 2, out=tmp_path)
+    (tmp_path / "log.csv").write_text("step,loss\nzero,1.0\n")
+    with pytest.raises(ModelFileError, match=r"log.csv: cannot be read: .*zero"):
+        run(model(), 4, out=tmp_path, resume=True)
+
+
+def test_interrupt_while_measuring_loses_no_row_and_no_best(tmp_path):
+    def total(m):
+        return -float(sum(p.sum() for p in m.params.values()))
+
+    calls = []
+
+    def interrupted(m):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return total(m)
+
+    with pytest.raises(KeyboardInterrupt, match=r"after 4 of 8 steps; .*last.safetensors keeps the first 4"):
+        run(model(), 8, out=tmp_path / "stopped", valid=interrupted)
+    resumed, whole = model(), model()
+    history = run(resumed, 8, out=tmp_path / "stopped", valid=total, resume=True)
+    expected = run(whole, 8, out=tmp_path / "whole", valid=total)
+    assert rows_of(tmp_path / "stopped" / "log.csv") == rows_of(tmp_path / "whole" / "log.csv")
+    assert (history.best, history.best_step) == (expected.best, expected.best_step)
+    for name in ("best.safetensors", "last.safetensors"):
+        (one, first), (two, second) = load(tmp_path / "stopped" / name), load(tmp_path / "whole" / name)
+        assert first == second
+        assert one.keys() == two.keys()
+        for key, a in one.items():
+            np.testing.assert_array_equal(two[key], a, err_msg=key)
+
+
+def test_the_log_is_never_behind_the_checkpoint(tmp_path, monkeypatch):
+    def killed(path, *rest):
+        raise OSError("killed")
+
+    monkeypatch.setattr("tinyconvlstm.train.save_checkpoint", killed)
+    with pytest.raises(OSError, match="killed"):
+        run(model(), 2, out=tmp_path)
+    assert [row["step"] for row in rows_of(tmp_path / "log.csv")] == ["0", "1"]
 
 
 def test_nan_in_the_data_is_named():
@@ -197,25 +272,10 @@ def test_nan_in_the_data_is_named():
             data["x"][2, 3, 1] = np.nan
         return data
 
-    with pytest.raises(ValueError, match="the data of step 1 holds NaN or infinite values in x"):
+    with pytest.raises(
+        ValueError, match=r"the data of step 1 holds NaN or infinite values in x: 1 of 80 numbers"
+    ):
         train(model(), net_loss, net_grads, spoiled, steps=3, optimizer=Adam(), progress=False)
-
-
-def test_a_gate_that_goes_non_finite_is_found(rng):
-    for gate, row in (("i", 0), ("f", 3), ("g", 6), ("o", 9)):
-        cell = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64)
-        cell.params["w_x"][row, 1, 1, 1] = np.nan
-        xs = rng.standard_normal((4, 1, 2, 5, 5))
-        xs[:2] = 0  # 0 * nan is nan all the same: the first step shows it
-        _, _, tape = scan(cell, xs)
-        assert first_nonfinite(tape)[1:3] == (0, gate)
-    cell = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64)
-    xs = rng.standard_normal((4, 1, 2, 5, 5))
-    start = cell.initial_state(xs[0])
-    _, _, tape = scan(cell, xs, start)
-    assert first_nonfinite(tape) is None
-    tape.steps[2].gates.g[0, 1, 2, 3] = np.inf
-    assert first_nonfinite(tape)[1:3] == (2, "g")
 
 
 def forecaster_train(steps, spoil=None, **settings):
@@ -245,6 +305,61 @@ def test_training_stops_at_the_first_non_finite_loss_and_says_where():
 
     with pytest.raises(NonFiniteError, match=r"step 0: .* layer forecaster.0, time step 0, gate f"):
         forecaster_train(2, spoil)
+
+
+def test_exploding_weights_never_replace_a_good_checkpoint(tmp_path):
+    class Exploding(SGD):
+        def update(self, params, grads, lr=None):
+            super().update(params, grads, lr)
+            if self.step == 4:
+                params["encoder.0.w_h"] *= np.float32(np.inf)
+
+    Exploding.__name__ = "SGD"
+    with pytest.raises(NonFiniteError) as caught:
+        forecaster_train(6, optimizer=Exploding(0.1), out=tmp_path, valid_every=2)
+    last = tmp_path / "last.safetensors"
+    told = f"step 3: the update made encoder.0.w_h NaN or infinite; {last} keeps the first 2 steps"
+    assert str(caught.value).startswith(told)
+    arrays, config = load(last)
+    assert config["step"] == 2
+    assert all(np.isfinite(a).all() for a in arrays.values())
+    assert len(rows_of(tmp_path / "log.csv")) == 4  # the curve up to the end
+    _, history = forecaster_train(3, optimizer=SGD(0.1), out=tmp_path, valid_every=2, resume=True)
+    assert [row["step"] for row in history.rows] == [0, 1, 2]
+
+
+def test_a_learning_rate_that_is_too_high_ends_in_one_clear_line(tmp_path):
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"^step \d+: ") as caught:
+        forecaster_train(9, optimizer=SGD(1e38), out=tmp_path, valid_every=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_interrupt_after_an_explosion_keeps_the_good_checkpoint(tmp_path):
+    class Exploding(SGD):
+        def update(self, params, grads, lr=None):
+            super().update(params, grads, lr)
+            if self.step == 3:
+                params["head.b"] += np.float32(np.nan)
+
+    def interrupted(step):
+        if step == 3:
+            raise KeyboardInterrupt
+        return net_batch(step)
+
+    chain = Sequential({"head": Dense(2, 1)})
+    with pytest.raises(KeyboardInterrupt, match=r"after 3 of 9 steps; .* keeps the first 2 steps"):
+        train(
+            chain,
+            net_loss,
+            net_grads,
+            interrupted,
+            steps=9,
+            optimizer=Exploding(0.1),
+            out=tmp_path,
+            valid_every=2,
+            progress=False,
+        )
+    assert load(tmp_path / "last.safetensors")[1]["step"] == 2
 
 
 def test_training_names_a_non_finite_gradient():
@@ -281,6 +396,21 @@ def test_clip_by_value_and_norm_are_used():
     assert history.rows[0]["grad_norm"] > 1e-3  # the log keeps the norm before clipping
     forecaster_train(1, optimizer=Spy(0.1), clip_value=1e-4)
     assert seen[3] == pytest.approx(1e-4, rel=1e-5)
+
+
+def test_the_log_names_rate_and_norm_of_every_step(tmp_path):
+    schedule = Exponential(1e-2, 0.5)
+    _, history = forecaster_train(3, optimizer=SGD(7.0), schedule=schedule, out=tmp_path)
+    assert [row["lr"] for row in history.rows] == [1e-2, 5e-3, 2.5e-3]
+    assert all(row["grad_norm"] > 0 for row in history.rows)
+    saved = rows_of(tmp_path / "log.csv")
+    assert [float(row["loss"]) for row in saved] == [row["loss"] for row in history.rows]
+    _, own = forecaster_train(3, optimizer=SGD(schedule))
+    assert [row["lr"] for row in own.rows] == [1e-2, 5e-3, 2.5e-3]
+    assert [row["loss"] for row in own.rows] == [row["loss"] for row in history.rows]
+    _, other = forecaster_train(3, optimizer=SGD(7.0), schedule=Exponential(2e-2, 0.5))
+    assert other.rows[0]["loss"] == own.rows[0]["loss"]
+    assert other.rows[1]["loss"] != own.rows[1]["loss"]  # the schedule's rate is the one that counts
 
 
 def test_a_small_forecaster_overfits_four_clips():

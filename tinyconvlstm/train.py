@@ -50,8 +50,9 @@ def train(
     """Train a model in place.
 
     Args:
-        model: anything with params, arrays and bind: a layer, a model, a chain of layers.
-        loss_forward: (model, batch, train=True, rng=rng) -> (scalar loss, saved).
+        model: anything `Parametric`: a layer, a model, a chain of layers.
+        loss_forward: (model, batch, train=True, rng=rng) -> (scalar loss, saved). Where the model has
+            buffers, as of a batch norm, saved is a tuple that begins with what model.forward saved.
         loss_backward: (model, saved) -> gradients with the keys of model.params.
         batch: step -> data; the same data for the same step, so that resuming is exact.
         steps: updates in all, those of an earlier run included.
@@ -128,8 +129,8 @@ def train(
             rate = schedule(step) if schedule else optimizer_rate(optimizer)
             whole = False
             optimizer.update(model.params, grads, lr=rate)
-            if hasattr(model, "update_buffers"):
-                model.update_buffers(saved)
+            if model.buffers:
+                model.update_buffers(saved[0])
             seconds = time.perf_counter() - began
             row = log.add(step=step, loss=float(loss), grad_norm=norm, lr=rate, seconds=seconds)
             done, whole = step + 1, True
@@ -139,7 +140,9 @@ def train(
             bar.set_postfix(shown(row), refresh=False)
             bar.update()
     except KeyboardInterrupt as stop:
-        if whole and done > start:  # a half-made update is no state to go on from
+        if whole and done > start and not spoiled(model):  # a half-made update is no state to go on from
+            if best_step == done - 1:
+                keep("best.safetensors")  # the stop may have come while it was written
             keep("last.safetensors")
             kept = done
         raise KeyboardInterrupt(f"after {done} of {steps} steps; {kept_in(out, kept)}") from stop
@@ -165,13 +168,10 @@ def optimizer_rate(optimizer: Optimizer) -> float:
 
 def shown(row: Row) -> dict[str, str]:
     """What stands behind the progress bar."""
-    texts = (
-        ("loss", "loss", ".4f"),
-        ("|grad|", "grad_norm", ".2g"),
-        ("lr", "lr", ".1e"),
-        ("valid",) * 2 + (".4f",),
-    )
-    return {label: format(row[name], form) for label, name, form in texts if row[name] is not None}
+    forms = {"loss": ".4f", "grad_norm": ".2g", "lr": ".1e", "valid": ".4f"}
+    labels = {"grad_norm": "|grad|"}
+    found = {name: row[name] for name in forms}
+    return {labels.get(n, n): format(v, forms[n]) for n, v in found.items() if v is not None}
 
 
 def check_settings(steps: int, valid_every: int, resume: bool, out: Path | None) -> None:
@@ -207,8 +207,8 @@ def check_finite(step: int, loss: Array, grads: dict[str, Array], saved: Any, mo
         began = f"the forward pass is finite, the gradient of {bad[0]} is not"
     else:
         began = "every saved array is finite, the loss alone is not"
-    weights = [name for name, p in model.params.items() if not all_finite(p)]
-    began += f"; its parameter {weights[0]} already was" if weights else ""
+    weights = spoiled(model)
+    began += f"; {weights[0]} was so before this step" if weights else ""
     raise NonFiniteError(
         f"step {step}: the loss is {float(loss):g}; {began}; a lower learning rate or clip_norm may help; {kept}"
     )
@@ -216,6 +216,10 @@ def check_finite(step: int, loss: Array, grads: dict[str, Array], saved: Any, mo
 
 def check_parameters(step: int, model: Any, kept: str) -> None:
     """NonFiniteError when an update has spoiled a parameter or a buffer, before it replaces a good checkpoint."""
-    for name, array in model.arrays.items():
-        if array.dtype.kind in "fc" and not all_finite(array):
-            raise NonFiniteError(f"step {step}: the update made {name} NaN or infinite; {kept}")
+    for name in spoiled(model):
+        raise NonFiniteError(f"step {step}: the update made {name} NaN or infinite; {kept}")
+
+
+def spoiled(model: Any) -> list[str]:
+    """Parameters and buffers that hold a NaN or an infinity."""
+    return [name for name, a in model.arrays.items() if a.dtype.kind in "fc" and not all_finite(a)]

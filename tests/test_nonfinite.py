@@ -76,6 +76,14 @@ def test_of_several_values_the_first_computed_counts():
     assert first_nonfinite(saved) == Where("encoder.0", 1, "tanh_c")
 
 
+def test_what_a_step_reads_comes_before_its_gates():
+    saved = saved_of()
+    tape = saved.forecaster.encoder["encoder.1"]
+    tape.steps[2].gates.i[...] = np.nan
+    tape.steps[2].state_map.x[...] = np.nan
+    assert first_nonfinite(saved) == Where("encoder.1", 2, "x")
+
+
 def test_steps_of_a_reversed_scan_are_counted_as_they_were_read(rng):
     cell = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64)
     _, _, tape = scan(cell, rng.standard_normal((5, 1, 2, 4, 5)), reverse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tinyconvlstm.backend import to_backend, to_numpy
 from tinyconvlstm.cells import LSTMCell
+from tinyconvlstm.checkpoint import save_checkpoint
 from tinyconvlstm.files import ModelFileError, load, save
 from tinyconvlstm.job import Job, validation
 from tinyconvlstm.layers import BatchNorm, Dense, Dropout, Recurrent, Sequential, TimeDistributed
@@ -253,6 +254,47 @@ def test_interrupt_while_measuring_loses_no_row_and_no_best(tmp_path):
         assert one.keys() == two.keys()
         for key, a in one.items():
             np.testing.assert_array_equal(two[key], a, err_msg=key)
+
+
+def test_interrupt_while_the_best_is_written_writes_it_again(tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(path, *rest):
+        calls.append(path.name)
+        if len(calls) == 3:  # after best and last of step 2
+            raise KeyboardInterrupt
+        save_checkpoint(path, *rest)
+
+    monkeypatch.setattr("tinyconvlstm.train.save_checkpoint", interrupted)
+    values = iter([2.0, 1.0])
+    with pytest.raises(KeyboardInterrupt, match="after 4 of 8 steps"):
+        run(model(), 8, out=tmp_path, valid=lambda m: next(values))
+    assert calls == ["best.safetensors", "last.safetensors"] + ["best.safetensors"] * 2 + ["last.safetensors"]
+    assert load(tmp_path / "best.safetensors")[1] == load(tmp_path / "last.safetensors")[1]
+    assert load(tmp_path / "best.safetensors")[1]["best"] == 1.0
+
+
+def test_every_step_draws_its_own_numbers():
+    drawn = {}
+
+    def loss_forward(m, data, *, train, rng):
+        drawn.setdefault(seed, []).append(rng.random())
+        return net_loss(m, data, train=train, rng=rng)
+
+    for seed in (0, 1):
+        train(
+            model(),
+            loss_forward,
+            net_grads,
+            net_batch,
+            steps=3,
+            optimizer=SGD(0.1),
+            seed=seed,
+            progress=False,
+        )
+    expected = {s: [np.random.default_rng([s, k]).random() for k in range(3)] for s in (0, 1)}
+    assert drawn == expected
+    assert len({*drawn[0], *drawn[1]}) == 6
 
 
 def test_the_log_is_never_behind_the_checkpoint(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def run(job: Job, out: Path, *, quick: bool = False, progress: bool = True) -> i
         progress: show progress bars.
     """
     started = time.perf_counter()
-    job = replace(job, steps=80) if quick else job
+    job = replace(job, steps=60) if quick else job
     out.mkdir(parents=True, exist_ok=True)
 
     say("1. Is every gradient right? Hand-written backward passes against numeric derivatives:")

@@ -15,11 +15,18 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def test_code_blocks_run(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
     namespace = {"__name__": page.stem}
-    if page.name == "adding-a-cell.md":
-        blocks = [blocks[1], blocks[0], *blocks[2:]]  # the page shows the cell before what it keeps
     for block in blocks:
         exec(compile(block, str(page), "exec"), namespace)
     assert "FAIL" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["convolution", "gates", "bptt"])
+def test_quoted_lines_are_the_librarys(page):
+    sources = "\n".join(path.read_text() for path in sorted((ROOT / "tinyconvlstm").rglob("*.py")))
+    blocks = re.findall(r"```text\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.S)
+    lines = [line.partition(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    assert len(lines) > 5
+    assert [line for line in lines if line not in sources] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

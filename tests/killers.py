@@ -132,24 +132,32 @@ def adjoint(kind: str) -> Killer:
 
 
 def in_blocks() -> None:
-    """The convolution's gradients with one sample a block equal those of the whole batch."""
-    x, w, dy = naive.random(5, (3, 2, 5, 4)), naive.random(6, (4, 2, 3, 2)), naive.random(7, (3, 4, 3, 3))
-    whole = ops.conv_backward(dy, ops.conv_forward(x, w)[1])[:2]
-    kept = dict(conv.PATCH_BYTES)
-    conv.PATCH_BYTES["numpy"] = 1
+    """The convolution one sample at a time, its gradients against those of the whole batch."""
+    in_pieces(conv.SHORTEST, naive.random(5, (3, 2, 5, 4)), naive.random(6, (4, 2, 3, 2)), Window((3, 2)))
+
+
+def in_strips() -> None:
+    """The convolution one row of the output at a time, with a stride."""
+    window = Window((3, 2), stride=(2, 3), padding=1)
+    in_pieces(1, naive.random(5, (2, 2, 7, 4)), naive.random(6, (4, 2, 3, 2)), window)
+
+
+def in_pieces(shortest: int, x: np.ndarray, w: np.ndarray, window: Window) -> None:
+    y, saved = ops.conv_forward(x, w, window=window)
+    dy = naive.random(7, y.shape)
+    whole = ops.conv_backward(dy, saved)[:2]
+    kept = dict(conv.PATCH_BYTES), conv.SHORTEST
+    conv.PATCH_BYTES["numpy"], conv.SHORTEST = 1, shortest
     try:
-        y, saved = ops.conv_forward(x, w)
-        np.testing.assert_allclose(y, naive.naive_conv(x, w, plain(x, w)), rtol=1e-12, atol=1e-13)
+        y, saved = ops.conv_forward(x, w, window=window)
+        pads = saved.geometry.pads
+        layout = naive.Layout(x.shape, w.shape[2:], saved.geometry.stride, (1, 1), pads, pads)
+        np.testing.assert_allclose(y, naive.naive_conv(x, w, layout), rtol=1e-12, atol=1e-13)
         for a, b in zip(ops.conv_backward(dy, saved)[:2], whole, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
     finally:
-        conv.PATCH_BYTES.update(kept)
-
-
-def plain(x: np.ndarray, w: np.ndarray) -> naive.Layout:
-    """A valid convolution at stride 1."""
-    rank = x.ndim - 2
-    return naive.Layout(x.shape, w.shape[2:], (1,) * rank, (1,) * rank, 0, ((0, 0),) * rank)
+        conv.PATCH_BYTES.update(kept[0])
+        conv.SHORTEST = kept[1]
 
 
 def max_pooling() -> None:
@@ -243,6 +251,7 @@ def last_valid_h() -> None:
 
 
 BLOCKS = Killer("convolution in blocks of one sample", in_blocks)
+STRIPS = Killer("convolution in strips of one row", in_strips)
 MAX_POOL = Killer("naive max pooling with ties", max_pooling)
 MAX_POOL_NAN = Killer("max pooling of NaN", max_pooling_of_nan)
 AVG_POOL = Killer("naive average pooling", avg_pooling)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_bptt, test_gradcheck
+from . import test_bptt, test_gradcheck, test_parallel
 from .killers import gradient, test
 from .mutation import Mutant
 
@@ -20,26 +20,26 @@ CHECKPOINTED = gradient("cell/ConvLSTM 1d, checkpointed every=2")
 SEGMENTS = gradient("cell/ConvLSTM 2d peephole map, lengths, reverse, checkpointed")
 
 GATES_BACKWARD = [
-    Mutant("incoming dc dropped", LSTM, "dc = dc + dh * o", "dc = dh * o", GATES),
-    Mutant("incoming dh dropped from dc", LSTM, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + 0 * dh", GATES),
+    Mutant("incoming dc dropped", LSTM, "dc = dc + dh * through_h", "dc = dh * through_h", GATES),
+    Mutant("incoming dh dropped from dc", LSTM, "dc = dc + dh * through_h", "dc = dc + 0 * dh", GATES),
     Mutant("f forgotten in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc", GATES),
     Mutant("i instead of f in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc * i", GATES),
-    Mutant("tanh applied twice in dc", LSTM, "(1 - tanh_c * tanh_c)", "(1 - xp.tanh(tanh_c) ** 2)", GATES),
-    Mutant("no tanh derivative in dc", LSTM, "dh * o * (1 - tanh_c * tanh_c)", "dh * o", GATES),
-    Mutant("no sigmoid derivative on o", LSTM, "dh * tanh_c * o * (1 - o)", "dh * tanh_c", GATES),
-    Mutant("no sigmoid derivative on f", LSTM, "dc * c_prev * f * (1 - f)", "dc * c_prev", GATES),
-    Mutant("no sigmoid derivative on i", LSTM, "dc * g * i * (1 - i)", "dc * g", GATES),
-    Mutant("sigmoid derivative for the candidate", LSTM, "dc * i * (1 - g * g)", "dc * i * g * (1 - g)", GATES),
-    Mutant("no tanh derivative on g", LSTM, "dc * i * (1 - g * g)", "dc * i", GATES),
-    Mutant("input gate's gradient from the forget gate", LSTM, "dz_i[...] = dc * g * i * (1 - i)", "dz_i[...] = dz_f", GATES),
-    Mutant("forget gate sees the new c", LSTM, "dz_f[...] = dc * c_prev", "dz_f[...] = dc * c", GATES),
-    Mutant("output gate's gradient from c, not tanh c", LSTM, "dh * tanh_c * o", "dh * c * o", GATES),
+    Mutant("tanh applied twice in dc", LSTM, "through_h = tanh_c * tanh_c", "through_h = xp.tanh(tanh_c) ** 2", GATES),
+    Mutant("no tanh derivative in dc", LSTM, "through_h = tanh_c * tanh_c", "through_h = 0 * tanh_c", GATES),
+    Mutant("no sigmoid derivative on o", LSTM, "xp.subtract(o, dz_o, out=dz_o)", "dz_o[...] = 1", GATES),
+    Mutant("no sigmoid derivative on f", LSTM, "dz_f *= c_prev", "dz_f[...] = c_prev", GATES),
+    Mutant("no sigmoid derivative on i", LSTM, "dz_i *= g", "dz_i[...] = g", GATES),
+    Mutant("sigmoid derivative for the candidate", LSTM, "xp.subtract(1, dz_g, out=dz_g)", "xp.subtract(g, dz_g, out=dz_g)", GATES),
+    Mutant("no tanh derivative on g", LSTM, "dz_g *= i", "dz_g[...] = i", GATES),
+    Mutant("input gate's gradient from the forget gate", LSTM, "dz_i *= g", "dz_i[...] = dz_f", GATES),
+    Mutant("forget gate sees the new c", LSTM, "dz_f *= c_prev", "dz_f *= c", GATES),
+    Mutant("output gate's gradient from c, not tanh c", LSTM, "dz_o *= tanh_c", "dz_o *= c", GATES),
     Mutant("dz in the order i, f, o, g", LSTM, "dz_i, dz_f, dz_g, dz_o = split(dz, 4)", "dz_i, dz_f, dz_o, dz_g = split(dz, 4)", GATES),
-    Mutant("output peephole's path to c dropped", LSTM, "dc = dc + w_co * dz_o", "pass", PEEP),
+    Mutant("output peephole's path to c dropped", LSTM, "dc += w_co * dz_o", "pass", PEEP),
     Mutant("output peephole's path added after f", LSTM, "dc_prev = dc * f", "dc_prev = dc * f + (0 if w_c is None else w_co * dz_o)", PEEP),
-    Mutant("input peephole's path dropped", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_cf * dz_f", PEEP),
-    Mutant("forget peephole's path dropped", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_ci * dz_i", PEEP),
-    Mutant("peephole paths exchanged", LSTM, "w_ci * dz_i + w_cf * dz_f", "w_cf * dz_i + w_ci * dz_f", PEEP),
+    Mutant("input peephole's path dropped", LSTM, "dc_prev += w_ci * dz_i", "pass", PEEP),
+    Mutant("forget peephole's path dropped", LSTM, "dc_prev += w_cf * dz_f", "pass", PEEP),
+    Mutant("peephole paths exchanged", LSTM, "dc_prev += w_ci * dz_i", "dc_prev += w_ci * dz_f + w_cf * (dz_i - dz_f)", PEEP),
     Mutant("output peephole's gradient from the old c", LSTM, "(dz_o * c).sum(axes)", "(dz_o * c_prev).sum(axes)", PEEP),
     Mutant("input peephole's gradient from the new c", LSTM, "(dz_i * c_prev).sum(axes)", "(dz_i * c).sum(axes)", PEEP),
     Mutant("peephole gradients in another order", LSTM, "(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes)", "(dz_f * c_prev).sum(axes), (dz_i * c_prev).sum(axes)", PEEP),
@@ -48,10 +48,10 @@ GATES_BACKWARD = [
 
 STEP, RESET = "cells.lstm:LSTMCell.step_backward", "cells.gru:ResetBeforeGRUCell.step_backward"
 CELLS_BACKWARD = [
-    Mutant("recurrent path dropped", STEP, "masked(dh_prev, saved.h_mask)", "0 * dh_prev", DENSE),
-    Mutant("gradient of c before dropped", STEP, "saved.h_mask), dc_prev)", "saved.h_mask), 0 * dc_prev)", DENSE),
-    Mutant("gradients of h and c exchanged", STEP, "LSTMState(masked(dh_prev, saved.h_mask), dc_prev)", "LSTMState(dc_prev, masked(dh_prev, saved.h_mask))", DENSE),
-    Mutant("recurrent mask missing in backward", STEP, "masked(dh_prev, saved.h_mask)", "dh_prev", DROPOUT),
+    Mutant("recurrent path dropped", "cells.base:TwoMapCell.state_map_backward", "masked(correlate", "0 * masked(correlate", DENSE),
+    Mutant("gradient of c before dropped", STEP, "LSTMState(dh_prev, dc_prev)", "LSTMState(dh_prev, 0 * dc_prev)", DENSE),
+    Mutant("gradients of h and c exchanged", STEP, "LSTMState(dh_prev, dc_prev)", "LSTMState(dc_prev, dh_prev)", DENSE),
+    Mutant("recurrent mask missing in backward", "cells.base:TwoMapCell.state_map_backward", "saved.geometry), h_mask)", "saved.geometry), None)", DROPOUT),
     Mutant("peepholes' gradient lost", STEP, 'else {"w_c": dw_c}', 'else {"w_c": 0 * dw_c}', CELL),
     Mutant("derivative of tanh forgotten", "cells.rnn:RNNCell.step_backward", "dstate.h * (1 - saved.h * saved.h)", "dstate.h", RNN),
     Mutant("derivative of tanh from z", "cells.rnn:RNNCell.step_backward", "(1 - saved.h * saved.h)", "(1 - array_module(saved.h).tanh(saved.h) ** 2)", RNN),
@@ -64,8 +64,8 @@ CELLS_BACKWARD = [
     Mutant("w_h's gradient from the input's dz", "cells.gru:GRUCell.to_state_map", "dz.h", "dz.x", GRU),
     Mutant("w_x's gradient from the state's dz", "cells.gru:GRUCell.to_input_map", "dz.x", "dz.h", GRU),
     Mutant("second bias without the reset gate", "cells.gru:GRUCell.step_backward", "conv_bias_backward(dz_h[:, 2", "conv_bias_backward(dz_x[:, 2", GRU),
-    Mutant("map's path to h missing", "cells.gru:GRUCell.step_backward", "dh_prev + masked(dh_map, saved.h_mask)", "dh_prev", GRU),
-    Mutant("direct path masked too", "cells.gru:GRUCell.step_backward", "dh_prev + masked(dh_map, saved.h_mask)", "masked(dh_prev + dh_map, saved.h_mask)", gradient("cell/ConvGRU 1d recurrent dropout")),
+    Mutant("map's path to h missing", "cells.gru:GRUCell.step_backward", "add_in_place(dh_map, dh_prev)", "dh_prev", GRU),
+    Mutant("direct path masked too", "cells.gru:GRUCell.step_backward", "add_in_place(dh_map, dh_prev)", "dh_map + masked(dh_prev, saved.h_mask)", gradient("cell/ConvGRU 1d recurrent dropout")),
     Mutant("path through r . h missing", "ops.gates:gru_reset_backward", "return dz, dv * r", "return dz, 0 * dv", BEFORE),
     Mutant("reset gate's gradient without h", "ops.gates:gru_reset_backward", "dv * h * r * (1 - r)", "dv * r * (1 - r)", BEFORE),
     Mutant("update gate's gradient negated", "ops.gates:gru_update_backward", "dh * (h_prev - n)", "dh * (n - h_prev)", BEFORE),
@@ -73,21 +73,30 @@ CELLS_BACKWARD = [
     Mutant("candidate's weights learn from h, not r . h", "cells.gru:ResetBeforeGRUCell.state_backward", "step.candidate_map.x,", "step.gates_map.x,", BEFORE),
     Mutant("first step missing in dw_h", "cells.base:TwoMapCell.state_backward", "self.state_map.add_weight_grads(dzs, frames", "self.state_map.add_weight_grads(dzs[1:], frames[1:]", CELL),
     Mutant("dw_h with the h after the step", "cells.base:TwoMapCell.state_backward", "for step in steps]", "for step in [*steps[1:], steps[-1]]]", CELL),
-    Mutant("only one step in dw_x", "cells.base:TwoMapCell.project_backward", "add_weight_grads(dzs, frames", "add_weight_grads(dzs[-1:], frames[-1:]", CELL),
-    Mutant("frames in the wrong order", "cells.maps:ConvMap.add_weight_grads", "zip(reversed(dzs), reversed(frames), strict=True)", "zip(reversed(dzs), frames, strict=True)", CELL),
-    Mutant("bias gradient of the last step alone", "cells.maps:ConvMap.add_weight_grads", "add_to(grads, self.b, conv_bias_backward(dz))", "grads[self.b] = conv_bias_backward(dz)", CELL),
+    Mutant("only one step in dw_x", "cells.base:TwoMapCell.project_backward", "add_weight_grads(dzs, saved.x,", "add_weight_grads(dzs[-1:], saved.x[-1:],", CELL),
+    Mutant("frames in the wrong order", "cells.maps:ConvMap.add_weight_grads", "as_array(dzs), as_array(frames)", "as_array(dzs), as_array(frames)[::-1]", CELL),
+    Mutant("frames of a dense map in the wrong order", "cells.maps:ConvMap.add_weight_grads", "as_one_batch(frames)", "as_one_batch(frames[::-1])", DENSE),
+    Mutant("bias gradient of the last step alone", "cells.maps:ConvMap.add_weight_grads", "add_to(grads, self.b, db)", "grads[self.b] = db", CELL),
+    Mutant("dense bias gradient of the last clip alone", "cells.maps:ConvMap.add_weight_grads", "conv_bias_backward(dz)", "conv_bias_backward(dz[-1:])", DENSE),
     Mutant("bias gradient once per map and step", "cells.maps:add_to", "grads[name] += value", "grads[name] += 2 * value", CELL),
     Mutant("gradients overwritten, not added", "cells.maps:add_to", "grads[name] += value", "grads[name] = value", CELL),
-    Mutant("dxs in the wrong order", "cells.maps:ConvMap.backward_x", "xp.stack([correlate_adjoint_x(dz, saved.w, saved.geometry) for dz in dzs])", "xp.stack([correlate_adjoint_x(dz, saved.w, saved.geometry) for dz in dzs[::-1]])", CELL),
+    Mutant("dxs in the wrong order", "cells.maps:ConvMap.backward_x", "as_one_batch(dzs)", "as_one_batch(dzs[::-1])", CELL),
     Mutant("bias of a cell without input: one step", "cells.maps:BiasMap.add_weight_grads", "reversed(dzs)", "dzs[:1]", gradient("cell/ConvGRU 1d without input")),
 ]  # fmt: skip
 
-STEPS, WINDOWS = "bptt:steps_backward", "bptt:scan_truncated_backward"
-AGAIN, SHARED = "bptt:scan_checkpointed_backward", "bptt:maps_backward"
+STEPS, WINDOWS, WHOLE = "bptt:steps_backward", "bptt:part_truncated_backward", "bptt:backward_in_parts"
+AGAIN, FULL = "bptt:part_checkpointed_backward", "bptt:part_backward"
 TWO_RUNS = test(test_bptt.test_bidirectional_is_two_runs, test_bptt.LSTMCell, "concat")
 ABSENT = test(test_bptt.test_absent_gradients_count_as_zero, (True, False, False))
 PADDED_SUM = test(
     test_bptt.test_a_padded_batchs_gradient_is_the_sum_of_its_clips, test_bptt.LSTMCell, 2, False
+)
+
+APART = test(
+    test_parallel.test_steps_taken_together_and_apart_give_the_same_bits, test_parallel.LSTMCell, "full"
+)
+IN_PARTS = test(
+    test_parallel.test_parts_in_threads_give_what_the_whole_batch_gives, test_parallel.LSTMCell, "full", {}
 )
 
 THROUGH_TIME = [
@@ -101,27 +110,33 @@ THROUGH_TIME = [
     Mutant("held state's gradient lost", STEPS, "hold(alive, dbefore, dstate)", "dbefore", PADDED),
     Mutant("hold the wrong way round", STEPS, "hold(alive, dbefore, dstate)", "hold(alive, dstate, dbefore)", PADDED_SUM),
     Mutant("mask one step late", STEPS, "alive = tape.alive[t]", "alive = tape.alive[max(t - 1, 0)]", PADDED_SUM),
-    Mutant("dys of a reversed scan not turned", "bptt:scan_backward", "dys = reverse_in_time(dys, tape.lengths)", "pass", REVERSED),
-    Mutant("dxs of a reversed scan not turned back", SHARED, "reverse_in_time(dxs, tape.lengths) if tape.reverse else dxs", "dxs", REVERSED),
-    Mutant("dxs turned without regard to lengths", SHARED, "reverse_in_time(dxs, tape.lengths)", "reverse_in_time(dxs, None)", REVERSED),
-    Mutant("gradient on the last state ignored", "bptt:scan_backward", "filled(dstate, tape.last)", "filled(None, tape.last)", DENSE),
-    Mutant("absent gradients count as one", "bptt:filled", "zeros_like(a)", "ones_like(a)", ABSENT),
+    Mutant("dys of a reversed scan not turned", WHOLE, "dys = reverse_in_time(dys, tape.lengths)", "pass", REVERSED),
+    Mutant("dxs of a reversed scan not turned back", WHOLE, "dxs = reverse_in_time(dxs, tape.lengths)", "pass", REVERSED),
+    Mutant("dxs turned without regard to lengths", WHOLE, "reverse_in_time(dxs, tape.lengths)", "reverse_in_time(dxs, None)", REVERSED),
+    Mutant("gradient on the last state ignored", FULL, "filled(dstate, tape.last)", "filled(None, tape.last)", DENSE),
+    Mutant("absent gradients count as one", "batch:filled", "zeros_like(a)", "ones_like(a)", ABSENT),
     Mutant("block begins one step late", WINDOWS, "max(0, end - k2)", "min(end - 1, max(0, end - k2 + 1))", TRUNCATED),
     Mutant("block begins one step early", WINDOWS, "max(0, end - k2)", "max(0, end - k2 - 1)", TRUNCATED),
     Mutant("loss terms counted in every block that sees them", WINDOWS, "(end - 1) // k1 * k1", "0", TRUNCATED),
     Mutant("loss terms of the block one off", WINDOWS, "(end - 1) // k1 * k1", "(end - 1) // k1 * k1 + 1", TRUNCATED),
     Mutant("last state's gradient in every block", WINDOWS, "dlast if end == T else nothing", "dlast", TRUNCATED),
     Mutant("last state's gradient in no block", WINDOWS, "dlast if end == T else nothing", "nothing", TRUNCATED),
-    Mutant("overlapping blocks overwrite dz", WINDOWS, "dz if dzs[t] is None else map_arrays(lambda a, b: a + b, dzs[t], dz)", "dz", TRUNCATED),
+    Mutant("overlapping blocks overwrite dz", WINDOWS, "map_arrays(lambda a, b: a + b, dzs[t], dz) if t in dzs else dz", "dz", TRUNCATED),
     Mutant("initial state's gradient of the last block that reaches it", WINDOWS, "map_arrays(lambda a, b: a + b, dinitial, dbegin)", "dbegin", gradient("cell/LSTM 0d peephole channel, truncated k1=1 k2=3")),
     Mutant("blocks start from k1, not k2", WINDOWS, "max(0, end - k2)", "max(0, end - k1)", TRUNCATED),
     Mutant("truncated exactly like the full scan", WINDOWS, "max(0, end - k2)", "0", test(test_gradcheck.test_truncated_backpropagation_is_not_the_gradient_of_the_unfrozen_scan)),
-    Mutant("state's gradient not passed between segments", AGAIN, "scan_backward(cell, part, dstate, tape, grads)", "scan_backward(cell, part, dstate if begin + every >= len(xs) else None, tape, grads)", CHECKPOINTED),
-    Mutant("segments recomputed from the wrong state", AGAIN, "states[k], begin", "states[0], begin", CHECKPOINTED),
-    Mutant("list of segments not turned back", AGAIN, "parts[::-1]", "parts", gradient("cell/ConvLSTM 1d, checkpointed every=1")),
+    Mutant("state's gradient not passed between segments", AGAIN, "part_backward(cell, part, dstate, tape", "part_backward(cell, part, dstate if steps.stop >= len(xs) else None, tape", CHECKPOINTED),
+    Mutant("segments recomputed from the wrong state", AGAIN, "states[k], steps", "states[0], steps", CHECKPOINTED),
+    Mutant("dxs of the wrong segment", AGAIN, "dxs[steps]", "dxs[::-1][steps]", gradient("cell/ConvLSTM 1d, checkpointed every=1")),
     Mutant("recomputed without recurrent mask", AGAIN, "lengths, h_mask)[2]", "lengths, None)[2]", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
     Mutant("recomputed without lengths", AGAIN, "every, lengths, h_mask)[2]", "every, None, h_mask)[2]", SEGMENTS),
-    Mutant("dys of the wrong segment", AGAIN, "dys[begin : begin + every]", "dys[:every] if begin + every <= len(xs) else dys[begin:]", CHECKPOINTED),
+    Mutant("dys of the wrong segment", AGAIN, "dys[steps]", "dys[:every] if steps.stop <= len(xs) else dys[steps]", CHECKPOINTED),
+    Mutant("maps' gradients of the first steps alone", "bptt:maps_backward", "tape.steps[begin:end]", "tape.steps[: end - begin]", APART),
+    Mutant("dxs of the first steps alone", "bptt:maps_backward", "dxs[begin:end]", "dxs[: end - begin]", APART),
+    Mutant("projection of the first steps alone", "cells.base:TwoMapCell.projection_of", "saved.x[begin:end]", "saved.x[: end - begin]", APART),
+    Mutant("parts' gradients not added", WHOLE, "add_to(grads, name, value)", "pass", IN_PARTS),
+    Mutant("parts of dys exchanged", WHOLE, "dys[:, clips]", "dys[:, clips][:, ::-1]", IN_PARTS),
+    Mutant("states of a part exchanged", "bptt:forward_in_parts", "cut(state, clips)", "map_arrays(lambda a: a[::-1], cut(state, clips))", IN_PARTS),
     Mutant("directions' gradients exchanged", "layers.recurrent:Bidirectional.backward", '"forward": dy[(*lead, slice(features))]', '"forward": dy[(*lead, slice(features))][::-1]', TWO_RUNS),
     Mutant("second direction's dx lost", "layers.recurrent:Bidirectional.backward", "dx + part", "dx", TWO_RUNS),
     Mutant("input dropout's mask missing in backward", "layers.recurrent:Recurrent.backward_with_state", "dropout_backward(dxs, saved.dropout)", "dxs", test(test_gradcheck.test_layers_over_time_pass_and_report_the_step, "dropout")),

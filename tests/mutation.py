@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
+from tinyconvlstm.cells.maps import laid
+
 
 class Killer(NamedTuple):
     """A check by name; it raises AssertionError when the package is wrong."""
@@ -80,10 +82,12 @@ def planted(mutant: Mutant) -> Iterator[None]:
     function = function_of(mutant.target)
     kept = function.__code__
     function.__code__ = mutated_code(function, mutant.old, mutant.new)
+    laid.cache_clear()  # geometries are remembered
     try:
         yield
     finally:
         function.__code__ = kept
+        laid.cache_clear()
 
 
 def killed(mutant: Mutant) -> bool:

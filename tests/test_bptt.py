@@ -425,11 +425,12 @@ def test_gradients_have_the_names_of_the_parameters_and_their_dtype(rng):
     for build, dtype in product(CELLS.values(), (np.float32, np.float64)):
         cell = build(2, 3, (3,), dtype=dtype)
         xs = rng.standard_normal((3, 2, 2, 4)).astype(dtype)
-        ys, last, tape = scan(cell, xs)
+        start = cell.initial_state(xs[0])
+        ys, last, tape = scan(cell, xs, start)
         for dxs, dstate, grads in (
             scan_backward(cell, ys, last, tape),
             scan_truncated_backward(cell, ys, last, tape, k1=1, k2=2),
-            scan_checkpointed_backward(cell, ys, last, scan_checkpointed(cell, xs)[2]),
+            scan_checkpointed_backward(cell, ys, last, scan_checkpointed(cell, xs, start)[2]),
         ):
             assert set(grads) == set(cell.params)
             for name, g in grads.items():

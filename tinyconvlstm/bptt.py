@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import Array, array_module, map_arrays
-from .batch import Remaining, alive_steps, check_sequence, cut, filled, hold, join, reverse_in_time, where
+from .batch import alive_steps, check_sequence, cut, filled, hold, join, reverse_in_time, where
 from .cells.base import Cell, State
 from .cells.maps import Grads, add_to, rest
 from .parallel import run_parts, shares
 
-
-STEP = 5_000_000  # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
+STEP = (
+    5_000_000  # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
+)
 
 # A block that is freed untouched costs nothing, and tells the C library's allocator to keep freed memory
 # of up to this size for the next step; else it goes back to the kernel, which zeroes it page by page.
@@ -139,9 +140,10 @@ def scan_backward(
     dys: Array | None,
     dstate: State | None,
     tape: Tape | Parts,
+    grads: Grads | None = None,
     *,
     input_grad: bool = True,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Full backpropagation through time.
 
         for t in T-1 .. 0:   dstate.h += dys[t];   dz[t], dstate = step_backward(dstate)
@@ -152,12 +154,18 @@ def scan_backward(
         dys: (T, N, F, *S), gradient on the sequence, or None.
         dstate: gradient on the final state, or None; a None field counts as zero.
         tape: from `scan`.
+        grads: running sums to add to (of later segments); default: new ones.
         input_grad: False where xs are data, and nobody wants their gradient.
     Returns:
         dxs (T, N, C, *S), or None without input_grad; the gradient of the initial state, or None
         where the scan was given none and began at zero; grads with the keys of cell.params.
     """
-    return backward_in_parts(part_backward, cell, dys, dstate, tape, input_grad)
+    dxs, dinitial, found = backward_in_parts(part_backward, cell, dys, dstate, tape, input_grad)
+    if grads is None:
+        return dxs, dinitial, found
+    for name, value in found.items():
+        add_to(grads, name, value)
+    return dxs, dinitial, grads
 
 
 def scan_truncated_backward(
@@ -169,7 +177,7 @@ def scan_truncated_backward(
     k1: int,
     k2: int,
     input_grad: bool = True,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Truncated backpropagation through time, BPTT(k2; k1).
 
     The sequence is cut into blocks of k1 steps. A block's loss terms (its dys; for the last block
@@ -234,7 +242,7 @@ def scan_checkpointed_backward(
     kept: Checkpoints | Parts,
     *,
     input_grad: bool = True,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Full backpropagation through time that recomputes each segment's gates when it comes to it.
 
         for every segment, last first:   tape = scan(segment from its kept state);  scan_backward(tape)
@@ -271,8 +279,10 @@ def part_forward(
             ys = array_module(xs).empty((len(xs), *new.h.shape), dtype=new.h.dtype)
         ys[t] = new.h if alive is None else where(alive[t], new.h, 0)
         state = new._replace(h=ys[t]) if alive is None else hold(alive[t], new, state)
-    return ys, state, Tape(
-        projection, steps, alive, lengths, reverse, state, from_rest, cell.steps_at_once(xs)
+    return (
+        ys,
+        state,
+        Tape(projection, steps, alive, lengths, reverse, state, from_rest, cell.steps_at_once(xs)),
     )
 
 
@@ -284,7 +294,7 @@ def part_backward(
     input_grad: bool,
     dxs: Array | None,
     grads: Grads | None = None,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Full BPTT: as many steps as the cell takes at once, then the maps' gradients of those."""
     grads, dstate, T = {} if grads is None else grads, filled(dstate, tape.last), len(tape.steps)
     for end in range(T, 0, -tape.at_once):
@@ -304,7 +314,7 @@ def part_truncated_backward(
     *,
     k1: int,
     k2: int,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Truncated BPTT, last block first: once a block is done, its last k1 steps get no more gradient."""
     T, grads = len(tape.steps), Grads()
     dlast, nothing = filled(dstate, tape.last), filled(None, tape.last)
@@ -354,7 +364,7 @@ def part_checkpointed_backward(
     kept: Checkpoints,
     input_grad: bool,
     dxs: Array | None,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """Last segment first: forward again for its tape, then full BPTT on it."""
     xs, states, every, lengths, _, h_mask = kept
     grads, dxs = Grads(), array_module(xs).empty_like(xs) if input_grad and dxs is None else dxs
@@ -449,7 +459,9 @@ def maps_backward(
 # --- the batch as a whole: cut it, run the parts, put the results together -------------------------
 
 
-def check_scan(cell: Cell, xs: Array, state: State | None, lengths: Any, h_mask: Array | None) -> Array | None:
+def check_scan(
+    cell: Cell, xs: Array, state: State | None, lengths: Any, h_mask: Array | None
+) -> Array | None:
     """lengths as an array, or an error where an argument of a scan does not fit the cell."""
     array_module(xs=xs, h_mask=h_mask)
     lengths = check_sequence(xs, lengths)
@@ -474,7 +486,9 @@ def forward_in_parts(
     if len(slices) == 1:
         return forward(cell, xs, state, lengths, reverse, h_mask, None)  # type: ignore[no-any-return]
     h = cell.initial_state(xs[0]).h if state is None else state.h
-    ys = array_module(xs).empty((len(xs), *h.shape), dtype=array_module(xs).result_type(xs, h, *cell.params.values()))
+    ys = array_module(xs).empty(
+        (len(xs), *h.shape), dtype=array_module(xs).result_type(xs, h, *cell.params.values())
+    )
 
     def part(clips: slice) -> tuple[Array, State, Any]:
         own = ys[:, clips]
@@ -493,10 +507,10 @@ def backward_in_parts(
     dstate: State | None,
     tape: Any,
     input_grad: bool,
-) -> tuple[Array | None, State | None, Grads]:
+) -> tuple[Array, State, Grads]:
     """`backward` on every part of the batch; the parts' gradients add up, in order."""
 
-    def part(dys: Array | None, dstate: State | None, tape: Any) -> tuple[Array | None, State | None, Grads]:
+    def part(dys: Array | None, dstate: State | None, tape: Any) -> tuple[Array, State, Grads]:
         if dys is not None and tape.reverse:
             dys = reverse_in_time(dys, tape.lengths)
         dxs, dinitial, grads = backward(cell, dys, dstate, tape, input_grad, None)
@@ -507,7 +521,7 @@ def backward_in_parts(
     if not isinstance(tape, Parts):
         return part(dys, dstate, tape)
 
-    def run(k: int) -> tuple[Array | None, State | None, Grads]:
+    def run(k: int) -> tuple[Array, State, Grads]:
         clips = tape.slices[k]
         return part(None if dys is None else dys[:, clips], cut(dstate, clips), tape.tapes[k])
 

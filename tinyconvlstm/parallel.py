@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .backend import Array, backend_name
@@ -66,18 +67,18 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shares(batch: Array, macs: float, small: float = SMALL) -> list[slice]:
+def shares(batch: Array, macs: float, small: float | None = None) -> list[slice]:
     """Cut a batch (N, ...), whose work is `macs` multiply-accumulates, into a slice for each thread.
 
-    One slice where a part would be smaller than `small`, where the array lies on a GPU, or where this
+    One slice where a part would be smaller than `small` (default: SMALL), where the array lies on a GPU, or where this
     thread is itself working on a part.
     """
-    count = batch.shape[0]
+    count, small = batch.shape[0], SMALL if small is None else small
     if count < 2 or macs < 2 * small or _inside.get() or backend_name(batch) == "cupy":
         return [slice(0, count)]
     parts = min(get_threads(), count, int(macs // small))
     cuts = [count * k // parts for k in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def run_parts(function: Callable[[Any], T], parts: Sequence[Any]) -> list[T]:

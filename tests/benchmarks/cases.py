@@ -24,10 +24,14 @@ class Case:
     @property
     def shape(self) -> str:
         """The sizes in words."""
-        return ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in self.sizes.items())
+        return ", ".join(
+            f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in self.sizes.items()
+        )
 
 
-def sequence(kind: str, T: int, N: int, C: int, F: int, S: tuple[int, ...] = (), k: int = 0) -> dict[str, Any]:
+def sequence(
+    kind: str, T: int, N: int, C: int, F: int, S: tuple[int, ...] = (), k: int = 0
+) -> dict[str, Any]:
     return {"T": T, "N": N, "C": C, "F": F} | ({"S": S, "k": k} if S else {})
 
 
@@ -51,7 +55,12 @@ CASES = {
         Case("maxpool3d", "pool", {"N": 4, "C": 32, "S": (16, 32, 32), "k": 2, "mode": "max"}, 1.5),
         Case("avgpool2d", "pool", {"N": 16, "C": 64, "S": (64, 64), "k": 2, "mode": "avg"}, 1.5),
         Case("avgpool3d", "pool", {"N": 4, "C": 32, "S": (16, 32, 32), "k": 2, "mode": "avg"}, 1.5),
-        Case("demo step", "train", {"T": 10, "horizon": 10, "N": 8, "F": 64, "S": (32, 32), "k": 3, "patch": 4}, 1.0),
+        Case(
+            "demo step",
+            "train",
+            {"T": 10, "horizon": 10, "N": 8, "F": 64, "S": (32, 32), "k": 3, "patch": 4},
+            1.0,
+        ),
     )
 }
 
@@ -82,7 +91,9 @@ def plain(case: Case) -> dict[str, np.ndarray]:
     x = normal(rng, s["N"], s["C"], *s["S"])
     if case.kind == "pool":
         return {"x": x, "dy": normal(rng, s["N"], s["C"], *out)}
-    w = normal(rng, s["F"], s["C"], *(s["k"],) * len(s["S"])) / np.float32((s["C"] * s["k"] ** len(s["S"])) ** 0.5)
+    w = normal(rng, s["F"], s["C"], *(s["k"],) * len(s["S"])) / np.float32(
+        (s["C"] * s["k"] ** len(s["S"])) ** 0.5
+    )
     return {"x": x, "w": w, "b": normal(rng, s["F"]), "dy": normal(rng, s["N"], s["F"], *out)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import tinyconvlstm as tcl
 from tinyconvlstm import ops
+from tinyconvlstm.ops.conv import conv_weight_backward
 
 Results = dict[str, np.ndarray]
 
@@ -23,9 +24,14 @@ def set_threads(threads: int) -> None:
 
 def prepare(case: Any, arrays: Results, dx: bool) -> Callable[[], Results]:
     """A function that does one forward and backward pass and returns outputs and gradients."""
-    return {"convlstm": recurrent, "lstm": recurrent, "gru": recurrent, "conv": conv, "pool": pool, "train": train}[
-        case.kind
-    ](case, arrays, dx)
+    return {
+        "convlstm": recurrent,
+        "lstm": recurrent,
+        "gru": recurrent,
+        "conv": conv,
+        "pool": pool,
+        "train": train,
+    }[case.kind](case, arrays, dx)
 
 
 def recurrent(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
@@ -53,7 +59,7 @@ def conv(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
     def run() -> Results:
         y, saved = ops.conv_forward(a["x"], a["w"], a["b"], window=window)
         if not dx:
-            dw, db = ops.conv_weight_backward(a["dy"], saved)
+            dw, db = conv_weight_backward(a["dy"], saved)
             return {"y": y, "dw": dw, "db": db}
         d, dw, db = ops.conv_backward(a["dy"], saved)
         return {"y": y, "dw": dw, "db": db, "dx": d}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 Results = dict[str, np.ndarray]
 
@@ -38,14 +38,14 @@ def convlstm(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results]:
     k = a["w_x"].shape[2]
     w = torch.cat([a["w_x"], a["w_h"]], dim=1).requires_grad_()
     b, xs = a["b"].requires_grad_(), a["xs"].requires_grad_(dx)
-    T, N, C, H, W = xs.shape
+    N, C, H, W = xs.shape[1:]
     features = case.sizes["F"]
 
     def run() -> Results:
         h = c = torch.zeros(N, features, H, W)
         ys = []
         for x in xs:
-            z = F.conv2d(torch.cat([x, h], dim=1), w, b, padding=k // 2)
+            z = functional.conv2d(torch.cat([x, h], dim=1), w, b, padding=k // 2)
             i, f, g, o = z.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(c)
@@ -78,7 +78,7 @@ def dense(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results]:
 
 
 def conv(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results]:
-    operation = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(case.sizes["S"])]
+    operation = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[len(case.sizes["S"])]
     settings = {"stride": case.sizes.get("stride", 1), "padding": case.sizes["k"] // 2}
     x, w, b = a["x"].requires_grad_(dx), a["w"].requires_grad_(), a["b"].requires_grad_()
 
@@ -94,7 +94,7 @@ def pool(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | None
     if not dx:
         return None
     n, mode = len(case.sizes["S"]), case.sizes["mode"]
-    operation = getattr(F, f"{mode}_pool{n}d")
+    operation = getattr(functional, f"{mode}_pool{n}d")
     x = a["x"].requires_grad_()
 
     def run() -> Results:
@@ -115,7 +115,9 @@ class Layer(nn.Module):
         self.b, self.w_c = (nn.Parameter(torch.from_numpy(params[name])) for name in ("b", "w_c"))
 
     def forward(self, x: torch.Tensor | None, h: torch.Tensor, c: torch.Tensor) -> tuple[Any, Any]:
-        z = F.conv2d(h if x is None else torch.cat([x, h], dim=1), self.w, self.b, padding=self.w.shape[2] // 2)
+        z = functional.conv2d(
+            h if x is None else torch.cat([x, h], dim=1), self.w, self.b, padding=self.w.shape[2] // 2
+        )
         i, f, g, o = z.chunk(4, dim=1)
         w_ci, w_cf, w_co = self.w_c[:, :, None, None]
         c = torch.sigmoid(f + w_cf * c) * c + torch.sigmoid(i + w_ci * c) * torch.tanh(g)
@@ -139,15 +141,15 @@ def train(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | Non
 
     def run() -> Results:
         h = c = torch.zeros(s["N"], s["F"], *grid)
-        for x in F.pixel_unshuffle(past, p):
+        for x in functional.pixel_unshuffle(past, p):
             h, c = encoder(x, h, c)
         hs = []
         for _ in range(s["horizon"]):
             h, c = forecaster(None, h, c)
             hs.append(h)
-        logits = F.conv2d(torch.cat(hs), head_w, head_b)
-        truth = F.pixel_unshuffle(future.flatten(0, 1), p)
-        loss = F.binary_cross_entropy_with_logits(logits, truth)
+        logits = functional.conv2d(torch.cat(hs), head_w, head_b)
+        truth = functional.pixel_unshuffle(future.flatten(0, 1), p)
+        loss = functional.binary_cross_entropy_with_logits(logits, truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

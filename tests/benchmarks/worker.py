@@ -1,8 +1,8 @@
 """One contender in a process of its own: reads a request a line, answers with a line.
 
-    {"case": "M", "dx": true}   ->  prepares it, runs it once: {"results": path of an npz} or {"missing": why}
-    {"time": true}              ->  runs it again, small ones often: {"ms": 381.2} a run
-    {"version": true}           ->  {"version": "PyTorch 2.13.0"}
+{"case": "M", "dx": true}   ->  prepares it, runs it once: {"results": path of an npz} or {"missing": why}
+{"time": true}              ->  runs it again, small ones often: {"ms": 381.2} a run
+{"version": true}           ->  {"version": "PyTorch 2.13.0"}
 """
 
 from __future__ import annotations

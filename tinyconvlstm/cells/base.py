@@ -16,7 +16,8 @@ import numpy as np
 from ..backend import Array, array_module, check_dtypes
 from ..ops.conv import correlate_adjoint_x
 from ..parameters import Parametric
-from .maps import BiasMap, ConvMap, Grads, at_rest, steps_at_once, zeros
+from .maps import BiasMap, ConvMap, Grads, at_rest, steps_at_once
+from .maps import zeros as zeros  # for the cells
 
 State = Any  # a NamedTuple whose first field, h, is what the cell shows the world
 
@@ -63,7 +64,7 @@ class Cell(Parametric):
         *,
         input_grad: bool = True,
         out: Array | None = None,
-    ) -> Array | None:
+    ) -> Array:
         """Adjoint of `project`: returns dxs (T, N, C, *S), adds the input map's gradients to `grads`.
 
         Without `input_grad` nobody wants dxs, and None will do. A cell that takes fewer than all
@@ -173,7 +174,7 @@ class TwoMapCell(Cell):
         *,
         input_grad: bool = True,
         out: Array | None = None,
-    ) -> Array | None:
+    ) -> Array:
         """dxs (T, N, C, *S) of the input map; adds the gradients of w_x and b to `grads`."""
         dzs = dzs if hasattr(dzs, "shape") else [self.to_input_map(dz) for dz in dzs]
         self.input_map.add_weight_grads(dzs, saved.x, saved, grads)
@@ -193,7 +194,7 @@ class TwoMapCell(Cell):
         """z + w_h * h, a new array, from the input map's part z; and what the state map saved."""
         return self.state_map.forward(masked(h, h_mask), self.params, plus=z)
 
-    def state_map_backward(self, dz: Array, saved: Any, h_mask: Array | None) -> Array | None:
+    def state_map_backward(self, dz: Array, saved: Any, h_mask: Array | None) -> Array:
         """dh from dz through the state map; None where h is at rest, a constant."""
         if at_rest(saved.x):
             return None

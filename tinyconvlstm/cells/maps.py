@@ -203,7 +203,9 @@ class BiasMap:
         """zs (T, N, blocks * F, *S), a view that repeats b."""
         b = params[self.b]
         shape = (*xs.shape[:2], b.shape[0], *xs.shape[3:])
-        return array_module(xs=xs, b=b).broadcast_to(b.reshape(-1, *(1,) * (xs.ndim - 3)), shape), BiasSaved(xs)
+        return array_module(xs=xs, b=b).broadcast_to(b.reshape(-1, *(1,) * (xs.ndim - 3)), shape), BiasSaved(
+            xs
+        )
 
     def backward_x(self, dzs: Sequence[Array], saved: BiasSaved, out: Array | None = None) -> Array:
         """The empty gradient (T, N, 0, *S)."""
@@ -272,7 +274,7 @@ def as_array(frames: Any) -> Array:
 
 def steps_at_once(x: Array, geometry: Geometry, features: int) -> int:
     """How many steps a convolution of frames like x (N, C, *S) takes together: those whose z fit in Z_BYTES."""
-    return max(1, Z_BYTES // max(1, x.shape[0] * features * geometry.positions * x.dtype.itemsize))
+    return max(1, Z_BYTES // max(1, int(x.shape[0]) * features * geometry.positions * int(x.dtype.itemsize)))
 
 
 def add_to(grads: Grads, name: str, value: Array) -> None:

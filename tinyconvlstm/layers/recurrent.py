@@ -6,7 +6,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, backend_name
-from ..bptt import Tape, scan, scan_backward
+from ..bptt import Parts, Tape, scan, scan_backward
 from ..cells.base import State, TwoMapCell
 from ..ops.dropout import dropout_backward, dropout_forward, dropout_mask
 from ..parameters import Container, prefixed
@@ -17,7 +17,7 @@ from .summary import Cost
 class RecurrentSaved(NamedTuple):
     """What `Recurrent.backward` needs."""
 
-    tape: Tape
+    tape: Tape | Parts
     dropout: Any  # saved of the input dropout, or None
 
 
@@ -128,7 +128,7 @@ class Recurrent(Layer):
         positions = prod(out)
         macs = T * N * positions * cell.macs_per_position
         h = N * cell.features * positions
-        kept = h * (T * (cell.kept_per_step + 1) + cell.states)  # gates, ys, and the initial state
+        kept = h * T * (cell.kept_per_step + 1)  # gates and ys
         y = (T, N, cell.features, *out) if self.return_sequences else (N, cell.features, *out)
         return Cost(y, macs, kept)
 

@@ -59,7 +59,13 @@ class ForecastCell(Container, Cell):  # type: ignore[override]
         return list(zip(xs, self.coins, strict=True)), None
 
     def project_backward(
-        self, dzs: Sequence[Array], saved: None, grads: Grads, *, input_grad: bool = True
+        self,
+        dzs: Sequence[Array],
+        saved: None,
+        grads: Grads,
+        *,
+        input_grad: bool = True,
+        out: Array | None = None,
     ) -> Array:
         """The gradient of the true frames (T, N, C, *S): zero where a forecast was fed."""
         return array_module(dzs[0]).stack(list(dzs))

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module, backend_name, to_backend
-from ..bptt import Tape, scan, scan_backward
+from ..bptt import Parts, Tape, scan, scan_backward
 from ..cells.lstm import LSTMCell
-from ..ops.conv import frames_of
 from ..layers.base import Grads, Layer, Rng, Shape, needed
 from ..layers.basic import Conv
 from ..layers.recurrent import Recurrent
 from ..layers.summary import Cost
 from ..ops.activations import sigmoid
+from ..ops.conv import frames_of
 from ..ops.patches import (
     depth_to_space_backward,
     depth_to_space_forward,
@@ -43,7 +43,7 @@ class ForecasterSaved(NamedTuple):
     """What `Forecaster.backward` needs."""
 
     patches_in: Any
-    encoder: dict[str, Tape]
+    encoder: dict[str, Tape | Parts]
     forecaster: Any  # tapes by layer, or the FedTape of a fed forecaster
     head: Any
     patches_out: Any
@@ -202,7 +202,9 @@ class Forecaster(Container, Layer):
         z, head = self.parts["head"].forward(frames_of(xp.concatenate(shown, axis=2)))
         return z.reshape(horizon, start.shape[0], *z.shape[1:]), tapes, head
 
-    def unroll_backward(self, dz: Array, tapes: dict[str, Tape], head: Any) -> tuple[list[Any], Grads]:
+    def unroll_backward(
+        self, dz: Array, tapes: dict[str, Tape | Parts], head: Any
+    ) -> tuple[list[Any], Grads]:
         """Gradients of the encoder's final states, bottom first, and of the forecaster and head."""
         dshown, own = self.parts["head"].backward(frames_of(dz), head)
         grads = prefixed("head", own)
@@ -318,7 +320,7 @@ class FedTape(NamedTuple):
     """The tape of a fed forecaster, and the cell that made it."""
 
     cell: ForecastCell
-    tape: Tape
+    tape: Tape | Parts
 
 
 def axes(kernel: int | Shape | None, rank: int) -> Shape:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
-from math import prod
 from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
@@ -100,7 +99,9 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
     y = xp.empty((len(x), groups, w_rows.shape[1], geometry.positions), dtype=kind)
     if plus is not None:
-        plus = xp.broadcast_to(plus.reshape(groups, -1, 1) if plus.ndim == 1 else plus.reshape(y.shape), y.shape)
+        plus = xp.broadcast_to(
+            plus.reshape(groups, -1, 1) if plus.ndim == 1 else plus.reshape(y.shape), y.shape
+        )
 
     def part(clips: slice) -> None:
         samples, strip_rows = block_sizes(x, geometry)

@@ -106,8 +106,9 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
     dh, dc = dstate
     xp = array_module(dh=dh, dc=dc, c_prev=c_prev)
     F = c.shape[1]
+    # the slopes first, s - s^2 of a sigmoid and 1 - g^2 of the tanh; then factor by factor, in place
     dz = xp.multiply(gates, gates, dtype=xp.result_type(dh, gates))
-    dz_i, dz_f, dz_g, dz_o = split(dz, 4)  # views; first the slopes: s - s^2 of a sigmoid, 1 - g^2 of the tanh
+    dz_i, dz_f, dz_g, dz_o = split(dz, 4)
     xp.subtract(gates[:, : 2 * F], dz[:, : 2 * F], out=dz[:, : 2 * F])
     xp.subtract(1, dz_g, out=dz_g)
     xp.subtract(o, dz_o, out=dz_o)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, to_numpy
-from ..bptt import Tape
+from ..bptt import Parts, Tape
 
 ROWS = {
     "i": "input gate i",
@@ -21,7 +21,7 @@ GATE_MAP, STATE_MAP = "viridis", "RdBu_r"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe & Ito's
 
 
-def gate_arrays(tape: Tape, clip: int = 0) -> dict[str, Array]:
+def gate_arrays(tape: Tape | Parts, clip: int = 0) -> dict[str, Array]:
     """The gates, cell and hidden state of an LSTM's tape for one clip, each (T, F, *S), on NumPy."""
     steps = tape.steps
     if not steps or not hasattr(getattr(steps[0], "gates", None), "tanh_c"):
@@ -35,7 +35,7 @@ def gate_arrays(tape: Tape, clip: int = 0) -> dict[str, Array]:
     return {**found, "h": found["o"] * tanh_c}
 
 
-def gates_over_time(tape: Tape, clip: int = 0, feature: int | None = None) -> Any:
+def gates_over_time(tape: Tape | Parts, clip: int = 0, feature: int | None = None) -> Any:
     """Draw gates, cell and hidden state step by step. Needs matplotlib.
 
     Args:

@@ -1,0 +1,279 @@
+"""Threads: parts of a batch give what the whole gives, and leave nothing behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from tinyconvlstm import (
+    ConvLSTMCell,
+    GRUCell,
+    LSTMCell,
+    ResetBeforeGRUCell,
+    RNNCell,
+    bptt,
+    get_threads,
+    ops,
+    parallel,
+    scan,
+    scan_backward,
+    scan_checkpointed,
+    scan_checkpointed_backward,
+    scan_truncated_backward,
+    set_threads,
+)
+from tinyconvlstm.backend import map_arrays
+from tinyconvlstm.cells import maps
+from tinyconvlstm.ops.conv import conv_weight_backward
+
+MODES = ("full", "truncated", "checkpointed")
+
+
+@contextmanager
+def in_parts(threads: int, z_bytes: int = maps.Z_BYTES) -> Iterator[None]:
+    """Split even the smallest work over so many threads; take the maps of so many bytes of z together."""
+    kept = bptt.STEP, parallel.SMALL, maps.Z_BYTES
+    bptt.STEP = parallel.SMALL = 1
+    maps.Z_BYTES = z_bytes
+    set_threads(threads)
+    try:
+        yield
+    finally:
+        bptt.STEP, parallel.SMALL, maps.Z_BYTES = kept
+        set_threads(None)
+
+
+def run(build, mode, seed=0, **settings):
+    """Forward and backward of one cell: ys, last state, dxs, dstate, grads."""
+    rng = np.random.default_rng(seed)
+    cell = build(2, 3, (3, 2), dtype=np.float64)
+    cell = cell.bind({name: rng.standard_normal(a.shape) for name, a in cell.params.items()})
+    xs = rng.standard_normal((6, 5, 2, 4, 3))
+    state = map_arrays(lambda a: rng.standard_normal(a.shape), cell.initial_state(xs[0]))
+    dys, dlast = (
+        rng.standard_normal((6, 5, 3, 4, 3)),
+        map_arrays(lambda a: rng.standard_normal(a.shape), state),
+    )
+    state = state if settings.pop("given", True) else None
+    if mode == "checkpointed":
+        ys, last, kept = scan_checkpointed(cell, xs, state, every=4, **settings)
+        return ys, last, *scan_checkpointed_backward(cell, dys, dlast, kept)
+    ys, last, tape = scan(cell, xs, state, **settings)
+    if mode == "truncated":
+        return ys, last, *scan_truncated_backward(cell, dys, dlast, tape, k1=2, k2=3)
+    return ys, last, *scan_backward(cell, dys, dlast, tape)
+
+
+def leaves(tree):
+    if isinstance(tree, dict):
+        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
+    if isinstance(tree, tuple | list):
+        return [leaf for value in tree for leaf in leaves(value)]
+    return [] if tree is None else [tree]
+
+
+def check(found, expected, rtol=1e-12):
+    found, expected = leaves(found), leaves(expected)
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+SETTINGS = [
+    {},
+    {"given": False},
+    {"lengths": [2, 6, 1, 4, 3]},
+    {"lengths": [2, 6, 1, 4, 3], "reverse": True, "given": False},
+    {"h_mask": np.random.default_rng(3).standard_normal((5, 3, 4, 3))},
+    {"h_mask": np.random.default_rng(3).standard_normal((1, 3, 1, 1)), "reverse": True},
+]
+CELLS = [RNNCell, LSTMCell, GRUCell, ResetBeforeGRUCell]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: ",".join(s) or "plain")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("build", CELLS)
+def test_parts_in_threads_give_what_the_whole_batch_gives(build, mode, settings):
+    expected = run(build, mode, **settings)
+    for threads in (2, 3):
+        with in_parts(threads):
+            found, again = run(build, mode, **settings), run(build, mode, **settings)
+        check(found, expected)
+        np.testing.assert_array_equal(found[0], expected[0])  # a clip's own numbers are the same bits
+        for a, b in zip(leaves(found), leaves(again), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("build", CELLS)
+def test_steps_taken_together_and_apart_give_the_same_bits(build, mode):
+    together = run(build, mode)
+    for z_bytes in (1, 2 * 5 * 12 * 12 * 8):
+        with in_parts(1, z_bytes):
+            apart = run(build, mode)
+        for a, b in zip(leaves(apart), leaves(together), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_convolutions_in_threads(threads, rng):
+    x, w, b = (rng.standard_normal(s) for s in [(5, 4, 6, 5), (6, 2, 3, 2), (6,)])
+    window = ops.Window((3, 2), stride=(2, 1), padding=1)
+    y, saved = ops.conv_forward(x, w, b, window=window, groups=2)
+    dy = rng.standard_normal(y.shape)
+    expected = y, *ops.conv_backward(dy, saved)
+    with in_parts(threads):
+        y, saved = ops.conv_forward(x, w, b, window=window, groups=2)
+        check((y, *ops.conv_backward(dy, saved)), expected)
+        assert (conv_weight_backward(dy, saved)[0] == ops.conv_backward(dy, saved)[1]).all()
+
+
+def test_without_input_grad_everything_else_is_the_same(rng):
+    for z_bytes in (1, maps.Z_BYTES):
+        with in_parts(2, z_bytes):
+            cell = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64)
+            xs, dys = rng.standard_normal((4, 3, 2, 5, 4)), rng.standard_normal((4, 3, 3, 5, 4))
+            tape = scan(cell, xs)[2]
+            dxs, _, grads = scan_backward(cell, dys, None, tape)
+            none, _, same = scan_backward(cell, dys, None, tape, input_grad=False)
+        assert dxs.shape == xs.shape
+        assert none is None
+        check(same, grads)
+
+
+def test_the_tape_of_parts_can_be_looked_at_as_one(rng):
+    cell, xs = ConvLSTMCell(2, 3, (3, 3), dtype=np.float64), rng.standard_normal((4, 5, 2, 5, 4))
+    whole = scan(cell, xs)[2]
+    with in_parts(2):
+        parts = scan(cell, xs)[2]
+    assert len(parts.tapes) == 2
+    assert len(parts.steps) == 4
+    for t in range(4):
+        np.testing.assert_array_equal(parts.steps[t].gates.f, whole.steps[t].gates.f)
+        assert parts.steps[t].state_map.w is cell.params["w_h"]
+    np.testing.assert_array_equal(parts.steps[-1].gates.c, whole.last.c)
+    np.testing.assert_array_equal(parts.last.h, whole.last.h)
+    np.testing.assert_array_equal(parts.projection.x, xs)
+    assert [step.gates.i.shape for step in parts.steps[1:3]] == [(5, 3, 5, 4)] * 2
+
+
+def test_small_work_and_dense_cells_are_not_split(rng):
+    set_threads(2)
+    try:
+        small = ConvLSTMCell(2, 3, (3, 3))
+        assert not hasattr(scan(small, np.ones((2, 4, 2, 5, 4), np.float32))[2], "tapes")
+        large = ConvLSTMCell(16, 32, (3, 3))
+        assert hasattr(scan(large, np.ones((2, 4, 16, 16, 16), np.float32))[2], "tapes")
+        dense = LSTMCell(512, 512)
+        assert not hasattr(scan(dense, np.ones((2, 256, 512), np.float32))[2], "tapes")
+    finally:
+        set_threads(None)
+
+
+def test_work_on_a_gpu_is_not_split(cupy_standin):
+    from tinyconvlstm import to_backend
+
+    with in_parts(2):
+        x = to_backend(np.ones((4, 3)), "cupy")
+        assert parallel.shares(x, 1e12) == [slice(0, 4)]
+
+
+def test_no_thread_is_left_and_blas_gets_its_threads_back():
+    from threadpoolctl import threadpool_info
+
+    def blas():
+        return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+
+    before, threads = blas(), threading.active_count()
+    inside = parallel.run_parts(lambda part: blas(), [0, 1, 2])
+    assert all(n == 1 for found in inside for n in found)
+    assert blas() == before
+    assert threading.active_count() == threads
+
+
+def test_an_error_in_a_part_is_raised_after_all_have_ended():
+    ended = []
+
+    def part(k):
+        if k:
+            raise ValueError(f"part {k}")
+        ended.append(k)
+
+    with pytest.raises(ValueError, match="part 1"):
+        parallel.run_parts(part, [0, 1, 2])
+    assert ended == [0]
+    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+
+
+def test_parts_of_parts_stay_on_their_thread():
+    def inner(_):
+        return threading.get_ident()
+
+    def outer(_):
+        assert parallel.shares(np.ones((8, 1)), 1e12) == [slice(0, 8)]
+        return threading.get_ident(), parallel.run_parts(inner, [0, 1])
+
+    results = parallel.run_parts(outer, [0, 1])
+    assert len({ident for ident, _ in results}) == 2
+    for ident, idents in results:
+        assert idents == [ident, ident]
+    assert parallel.run_parts(inner, [0, 1])[0] == threading.get_ident()  # and outside it splits again
+    assert len(set(parallel.run_parts(inner, [0, 1]))) == 2
+
+
+def test_numpys_error_state_holds_in_the_parts():
+    def divide(_):
+        return np.ones(1) / np.zeros(1)
+
+    with np.errstate(divide="ignore"):
+        assert np.isinf(parallel.run_parts(divide, [0, 1])).all()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        parallel.run_parts(divide, [0, 1])
+
+
+def test_beside_a_users_own_threads(rng):
+    expected = run(ConvLSTMCell, "full")
+    found = [None] * 4
+
+    def work(k):
+        found[k] = run(ConvLSTMCell, "full")
+
+    with in_parts(2):
+        users = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in users:
+            thread.start()
+        for thread in users:
+            thread.join()
+    for result in found:
+        check(result, expected)
+
+
+def test_the_setting(monkeypatch):
+    for name in (parallel.VARIABLE, *parallel.BLAS_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    assert get_threads() == parallel.usable_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert get_threads() == 1
+    monkeypatch.setenv(parallel.VARIABLE, "3")
+    assert get_threads() == 3
+    set_threads(2)
+    try:
+        assert get_threads() == 2
+    finally:
+        set_threads(None)
+    assert get_threads() == 3
+    monkeypatch.setenv(parallel.VARIABLE, "many")
+    with pytest.raises(
+        ValueError, match=r"TINYCONVLSTM_THREADS='many', expected a whole number of at least 1"
+    ):
+        get_threads()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+def test_a_setting_out_of_range(threads):
+    with pytest.raises(ValueError, match=r"threads is .*, expected a whole number of at least 1, or None"):
+        set_threads(threads)

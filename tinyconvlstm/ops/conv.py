@@ -125,6 +125,10 @@ def correlate_adjoint_x(
     """dx (N, C, *S) = col2im(W^T dY): where every pixel of x was read, strip by strip; into `out`, if given."""
     if not geometry.kernel and groups == 1:
         return (w.T @ dy.T).T
+    if out is None and groups == 1 and w.shape[0] <= 2 * w.shape[1]:
+        mirror = mirrored(geometry)
+        if set(geometry.stride) == {1} and min(map(min, mirror.pads)) >= 0:
+            return correlate(dy, flipped(w), mirror)  # the patches of dY are the smaller ones
     xp = array_module(dy)
     w_columns = rows(w, groups).swapaxes(1, 2)  # (G, C/G * K, F/G)
     channels = w.shape[1] * groups
@@ -187,6 +191,18 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
 def frames_of(xs: Array) -> Array:
     """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
     return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
+
+
+def flipped(w: Array) -> Array:
+    """w (F, C, *K) turned around on every spatial axis, in and out exchanged: (C, F, *K)."""
+    return w[(slice(None), slice(None), *(slice(None, None, -1) for _ in w.shape[2:]))].swapaxes(0, 1)
+
+
+def mirrored(geometry: Geometry) -> Geometry:
+    """Where the adjoint of a convolution of stride 1 reads: it is one too, with the kernel `flipped`."""
+    reach = [d * (k - 1) for d, k in zip(geometry.dilation, geometry.kernel, strict=True)]
+    pads = tuple((r - before, r - after) for r, (before, after) in zip(reach, geometry.pads, strict=True))
+    return geometry._replace(sizes=geometry.out, out=geometry.sizes, pads=pads)
 
 
 def add_in_place(a: Array, b: Array) -> Array:

@@ -14,7 +14,10 @@ from math import inf, prod
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
+from ..parallel import run_parts, shares
 from .windows import Geometry, Pads, Sizes, Window, crop, pad, padded_sizes, taps
+
+PASSES = 100  # multiply-accumulates that take as long as a pixel's pooling
 
 
 class MaxPoolSaved(NamedTuple):
@@ -62,16 +65,23 @@ def max_pool_forward(x: Array, *, window: Window) -> tuple[Array, MaxPoolSaved]:
     """
     xp = array_module(x)
     geometry = check_pool(x, window)
-    padded = pad(x, geometry.pads, -inf)
-    y = winner = None
-    for number, (_, where) in enumerate(taps(geometry)):
-        value = padded[(..., *where)]  # (N, C, *S_out): this tap in all windows
-        if y is None:
-            y, winner = value, xp.zeros(value.shape, dtype=xp.int32)
-        else:
-            larger = (value.real > y.real) | (value != value)  # NaN differs from itself
-            y, winner = xp.where(larger, value, y), xp.where(larger, number, winner)
-    return xp.array(y), MaxPoolSaved(winner, geometry)
+    y = xp.empty(x.shape[:2] + geometry.out, dtype=x.dtype)
+    winner = xp.empty(y.shape, dtype=xp.uint8 if geometry.taps <= 256 else xp.int32)
+
+    def part(clips: slice) -> None:
+        padded = pad(x[clips], geometry.pads, -inf)
+        values = [
+            padded[(..., *where)] for _, where in taps(geometry)
+        ]  # (n, C, *S_out): a tap in all windows
+        best, first = values[0], xp.zeros(values[0].shape, dtype=winner.dtype)
+        for value in values[1:]:
+            best = xp.maximum(best, value)  # NaN, once met, stays
+        for number, value in reversed(list(enumerate(values))):
+            first = xp.where((value == best) | (value != value), winner.dtype.type(number), first)
+        y[clips], winner[clips] = best, first
+
+    run_parts(part, shares(x, PASSES * x.size))
+    return y, MaxPoolSaved(winner, geometry)
 
 
 def max_pool_backward(dy: Array, saved: MaxPoolSaved) -> Array:
@@ -81,10 +91,16 @@ def max_pool_backward(dy: Array, saved: MaxPoolSaved) -> Array:
     """
     winner, geometry = saved
     xp = array_module(dy=dy, winner=winner)
-    padded = xp.zeros(dy.shape[:2] + padded_sizes(geometry), dtype=dy.dtype)
-    for number, (_, where) in enumerate(taps(geometry)):
-        padded[(..., *where)] += xp.where(winner == number, dy, 0)
-    return crop(padded, geometry.pads)
+    dx = xp.empty(dy.shape[:2] + geometry.sizes, dtype=dy.dtype)
+
+    def part(clips: slice) -> None:
+        padded = xp.zeros((*dy[clips].shape[:2], *padded_sizes(geometry)), dtype=dy.dtype)
+        for number, (_, where) in enumerate(taps(geometry)):
+            padded[(..., *where)] += xp.where(winner[clips] == number, dy[clips], dy.dtype.type(0))
+        dx[clips] = crop(padded, geometry.pads)
+
+    run_parts(part, shares(dy, PASSES * dx.size))
+    return dx
 
 
 def avg_pool_forward(
@@ -111,11 +127,16 @@ def avg_pool_forward(
     divisor = xp.asarray(1.0, dtype=x.real.dtype)
     for count in tap_counts(geometry, counted):  # the taps of a window that count, axis by axis
         divisor = divisor[..., None] * xp.asarray(count, dtype=x.real.dtype)
-    padded = pad(x, geometry.pads)
     y = xp.zeros(x.shape[:2] + geometry.out, dtype=x.dtype)
-    for _, where in taps(geometry):
-        y += padded[(..., *where)]
-    return y / divisor, AvgPoolSaved(divisor, geometry)
+
+    def part(clips: slice) -> None:
+        padded, mean = pad(x[clips], geometry.pads), y[clips]
+        for _, where in taps(geometry):
+            mean += padded[(..., *where)]
+        mean /= divisor
+
+    run_parts(part, shares(x, PASSES * x.size))
+    return y, AvgPoolSaved(divisor, geometry)
 
 
 def avg_pool_backward(dy: Array, saved: AvgPoolSaved) -> Array:
@@ -125,11 +146,17 @@ def avg_pool_backward(dy: Array, saved: AvgPoolSaved) -> Array:
     """
     divisor, geometry = saved
     xp = array_module(dy=dy, divisor=divisor)
-    share = dy / divisor
-    padded = xp.zeros(dy.shape[:2] + padded_sizes(geometry), dtype=dy.dtype)
-    for _, where in taps(geometry):
-        padded[(..., *where)] += share
-    return crop(padded, geometry.pads)
+    dx = xp.empty(dy.shape[:2] + geometry.sizes, dtype=dy.dtype)
+
+    def part(clips: slice) -> None:
+        share = dy[clips] / divisor
+        padded = xp.zeros((*share.shape[:2], *padded_sizes(geometry)), dtype=dy.dtype)
+        for _, where in taps(geometry):
+            padded[(..., *where)] += share
+        dx[clips] = crop(padded, geometry.pads)
+
+    run_parts(part, shares(dy, PASSES * dx.size))
+    return dx
 
 
 def global_max_pool_forward(x: Array) -> tuple[Array, GlobalMaxPoolSaved]:

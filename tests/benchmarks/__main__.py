@@ -1,0 +1,191 @@
+"""Time this package beside its peers and write docs/benchmarks.md.
+
+    python -m tests.benchmarks                          every case, beside the peers that are installed
+    python -m tests.benchmarks M L --pairs 5            two cases
+    python -m tests.benchmarks --dezero PATH --numpy-ml PATH      also beside checkouts of these
+    python -m tests.benchmarks --write                  all of it, into docs/benchmarks.md (half an hour)
+
+Every contender runs in a process of its own, with the same arrays, dtype and number of threads. Outputs
+and gradients are compared first. Then they take turns; what is printed is the median over pairs of
+turns of ours / theirs, with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cases import CASES, Case
+
+TOLERANCE = 2e-4  # of the largest value: two float32 results summed in different orders
+
+
+class Row(NamedTuple):
+    """One case of one peer."""
+
+    case: Case
+    dx: bool
+    peer: str
+    ours: float  # ms, median
+    theirs: float
+    ratios: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
+
+class Contender:
+    """A worker process and the questions one may ask it."""
+
+    def __init__(
+        self, peer: str, threads: int, path: str = "", environment: dict[str, str] | None = None
+    ) -> None:
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        env = os.environ | dict.fromkeys(names, str(threads)) | (environment or {})
+        self.results = tempfile.NamedTemporaryFile(suffix=".npz")  # noqa: SIM115 (it lives as long as the process)
+        command = [sys.executable, "-m", f"{__package__}.worker", peer, str(threads), path, self.results.name]
+        pipes: dict[str, Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+        }
+        self.peer = peer
+        self.process = subprocess.Popen(command, env=env, text=True, **pipes)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            return dict(json.loads(self.process.stdout.readline() or '{"missing": "its process ended"}'))
+        except BrokenPipeError:
+            return {"missing": "its process ended"}
+
+    def prepare(self, case: Case, dx: bool) -> dict[str, np.ndarray] | str:
+        """Its results, or why there are none."""
+        reply = self.ask(case=case.name, dx=dx)
+        return str(reply["missing"]) if "missing" in reply else dict(np.load(reply["results"]))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[str]:
+    """What both computed and do not agree on."""
+    return [
+        f"{name} differs by {np.abs(a - theirs[name]).max() / max(np.abs(a).max(), 1e-9):.1e} of its largest value"
+        for name, a in ours.items()
+        if name in theirs
+        and not np.allclose(a, theirs[name], rtol=0, atol=TOLERANCE * max(np.abs(a).max(), 1e-9))
+    ]
+
+
+def compare(ours: Contender, peer: Contender, case: Case, dx: bool, pairs: int) -> Row | str:
+    """One row, or why there is none."""
+    one, other = ours.prepare(case, dx), peer.prepare(case, dx)
+    if isinstance(one, str) or isinstance(other, str):
+        return one if isinstance(one, str) else str(other)
+    if wrong := differences(one, other):
+        raise SystemExit(f"{case.name}: {peer.peer}'s results are not ours: {'; '.join(wrong)}")
+    times = [(ours.ask(time=True)["ms"], peer.ask(time=True)["ms"]) for _ in range(pairs)]
+    a, b = zip(*times, strict=True)
+    return Row(case, dx, peer.peer, statistics.median(a), statistics.median(b), [x / y for x, y in times])
+
+
+def peers(args: argparse.Namespace) -> dict[str, str]:
+    """Installed peers and given checkouts: name -> path."""
+    found = {name: "" for name in ("torch", "keras") if importlib.util.find_spec(name)}
+    found |= {"dezero": args.dezero} if args.dezero else {}
+    found |= {"numpy_ml": args.numpy_ml} if args.numpy_ml else {}
+    return {name: path for name, path in found.items() if not args.peers or name in args.peers}
+
+
+def run(args: argparse.Namespace, environment: dict[str, str]) -> tuple[list[Row], list[str]]:
+    """All rows, printed as they come, and the contenders' versions."""
+    cases = [CASES[name] for name in args.cases or CASES]
+    ours = Contender("ours", args.threads, environment=environment)
+    versions, rows = [ours.ask(version=True)["version"]], []
+    for name, path in peers(args).items():
+        peer = Contender(name, args.threads, path)
+        versions.append(peer.ask(version=True).get("version", f"{name}: not to be had"))
+        print(f"\n{versions[-1]}\n{HEAD}")
+        for case in cases:
+            for dx in (True, False):
+                pairs = args.pairs if name == "torch" else max(1, min(3, args.pairs))
+                row = compare(ours, peer, case, dx, pairs)
+                if isinstance(row, Row):
+                    rows.append(row)
+                    print(line(row), flush=True)
+                elif row != "not offered":
+                    print(f"| {case.name} | {name}: {row} |", flush=True)
+        peer.close()
+    ours.close()
+    return rows, versions
+
+
+HEAD = "| case | dx | ours (ms) | theirs (ms) | ours / theirs | lowest to highest | to reach |\n|---|---|---|---|---|---|---|"
+
+
+def line(row: Row) -> str:
+    """A row as Markdown."""
+    limit = (
+        f"{row.case.limit}"
+        if row.peer == "torch"
+        else {"keras": "0.33; Shi 1.0", "dezero": "0.2"}.get(row.peer, "")
+    )
+    spread = f"{min(row.ratios):.2f} to {max(row.ratios):.2f}"
+    dx = "yes" if row.dx else "no"
+    return f"| {row.case.name} | {dx} | {row.ours:.1f} | {row.theirs:.1f} | **{row.median:.2f}** | {spread} | {limit} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--pairs", type=int, default=7, help="turns of each pair of contenders (default: 7)")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every contender"
+    )
+    parser.add_argument(
+        "--peers", nargs="+", choices=("torch", "keras", "dezero", "numpy_ml"), help="only these"
+    )
+    parser.add_argument("--dezero", metavar="PATH", help="a checkout of DeZero")
+    parser.add_argument("--numpy-ml", metavar="PATH", help="a checkout of numpy-ml")
+    parser.add_argument(
+        "--coretype", help="kernels that our OpenBLAS is to use, e.g. Haswell; default: its own choice"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="also measure memory and growth; write docs/benchmarks.md"
+    )
+    args = parser.parse_args()
+    unknown = sorted(set(args.cases) - set(CASES))
+    if unknown:
+        parser.error(f"unknown cases {unknown}, expected some of {', '.join(CASES)}")
+    environment = {"OPENBLAS_CORETYPE": args.coretype} if args.coretype else {}
+    rows, versions = run(args, environment)
+    if args.write:
+        from .report import write
+
+        path = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+        write(path, rows, versions, args)
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -110,7 +110,7 @@ class VanillaLSTMCell(TwoMapCell):
 
         i = gate("i", state.c)
         f = 1 - i if self.coupled else gate("f", state.c)
-        g = tanh(parts["g"]) if self.squash_input else parts["g"]
+        g = tanh(parts["g"]) if self.squash_input else parts["g"].copy()  # z itself is not kept
         c = f * state.c + i * g
         o = gate("o", c)
         a = tanh(c) if self.squash_output else c

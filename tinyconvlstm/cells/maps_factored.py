@@ -165,9 +165,9 @@ class LowRankMap(FactoredMap):
 
     Parameters: w_v (R, C, *K), w_u (blocks * F, R, *1): R (C K + blocks F) and not blocks F C K. With
     R at least min(blocks F, C K) every kernel can be written so.
-    Source: Denil et al. 2013, "Predicting parameters in deep learning", arXiv 1306.0543, section 2;
+    Source: Denil et al. 2013, "Predicting parameters in deep learning", arXiv 1306.0543;
         in an LSTM: Kuchaiev, Ginsburg 2017, "Factorization tricks for LSTM networks", arXiv
-        1703.10722, section 3.1.
+        1703.10722.
     """
 
     names = ("v", "u")

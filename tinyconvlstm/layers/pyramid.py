@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,10 +86,11 @@ class DeeperBidirectional(Container, Layer):
         return dx, {name: g for part, grads in named.items() for name, g in prefixed(part, grads).items()}
 
     def cost(self, shape: Shape) -> Cost:
-        """Both scans and the fusion."""
+        """Both scans and the fusion, which keeps h_f and h_b side by side."""
         first = self.parts["forward"].cost(shape)
         T, N, F, *S = first.out
         second, fuse = self.parts["backward"].cost(first.out), self.parts["fuse"].cost((T, N, 2 * F, *S))
+        fuse = fuse._replace(kept=fuse.kept + 2 * prod(first.out), rows=())
         costs = {"forward": first, "backward": second, "fuse": fuse}
         return Cost.of([(name, self.parts[name], cost) for name, cost in costs.items()])
 

@@ -21,7 +21,10 @@ def case(name: str, detail: str = "1d") -> Killer:
     return gradient(f"variant/{name} {detail}")
 
 
-PEEP, PEEP_BACK = "cells.peephole:ConvPeepholeLSTMCell.step", "cells.peephole:ConvPeepholeLSTMCell.step_backward"
+PEEP, PEEP_BACK = (
+    "cells.peephole:ConvPeepholeLSTMCell.step",
+    "cells.peephole:ConvPeepholeLSTMCell.step_backward",
+)
 PEEPHOLES = [
     Mutant("output peephole sees the old c", PEEP, "self.after.forward(c, self.params)", "self.after.forward(state.c, self.params)", loops("peephole conv")),
     Mutant("peepholes of i and f exchanged", PEEP, "z_ci, z_cf = split(z_c, 2)", "z_cf, z_ci = split(z_c, 2)", loops("peephole conv")),
@@ -35,11 +38,11 @@ PEEPHOLES = [
 
 MAP = "cells.maps_factored:FactoredMap"
 LIGHT = [
-    Mutant("first map's window lost", f"{MAP}.middle", "window=self.window, ", "", loops("separable")),
-    Mutant("bias added before the mix", f"{MAP}.forward", "conv_forward(middle, second, params[self.b] if self.b else None)", "conv_forward(middle + 0.1 * bool(self.b), second, params[self.b] if self.b else None)", loops("low rank")),
-    Mutant("adjoint of the first map alone", f"{MAP}.adjoint_x", "correlate_adjoint_x(dz, saved.second, saved.pointwise)", "0 * correlate_adjoint_x(dz, saved.second, saved.pointwise) + 1", case("separable")),
-    Mutant("groups forgotten in dx's channels", f"{MAP}.adjoint_x", "dmiddle, saved.first, saved.geometry, groups)", "dmiddle[:, ::-1], saved.first, saved.geometry, groups)", case("separable")),
-    Mutant("pointwise weights learn from the sign of the middle", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dz, middle, saved.pointwise)", "correlate_adjoint_w(dz, 2 * middle, saved.pointwise)", case("low rank")),
+    Mutant("first kernel flipped", f"{MAP}.middle", "conv_forward(x, first,", "conv_forward(x, first[..., ::-1],", loops("separable")),
+    Mutant("bias added before the mix as well", f"{MAP}.forward", "conv_forward(middle, second, params[self.b] if self.b else None)", "conv_forward(middle + 0.1 * bool(self.b), second, params[self.b] if self.b else None)", loops("low rank")),
+    Mutant("adjoint of the second map left out", f"{MAP}.adjoint_x", "correlate_adjoint_x(dz, saved.second, saved.pointwise)", "0 * correlate_adjoint_x(dz, saved.second, saved.pointwise) + 1", case("separable")),
+    Mutant("channels between the maps reversed in backward", f"{MAP}.adjoint_x", "dmiddle, saved.first, saved.geometry, groups)", "dmiddle[:, ::-1], saved.first, saved.geometry, groups)", case("separable")),
+    Mutant("second weights learn twice", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dz, middle, saved.pointwise)", "correlate_adjoint_w(dz, 2 * middle, saved.pointwise)", case("low rank")),
     Mutant("first weights learn without the second's adjoint", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dmiddle, x, saved.geometry, groups)", "correlate_adjoint_w(0 * dmiddle, x, saved.geometry, groups)", case("low rank")),
     Mutant("frames in the wrong order", f"{MAP}.add_weight_grads", "reversed(frames)", "frames", case("separable")),
     Mutant("bias gradient missing", f"{MAP}.add_weight_grads", "conv_bias_backward(dz)", "0 * conv_bias_backward(dz)", case("separable")),
@@ -49,7 +52,10 @@ LIGHT = [
     Mutant("recurrent mask missing in backward", "cells.light:LightLSTMCell.step_backward", "masked(self.state_map.adjoint_x(dz, saved.state_map), saved.h_mask)", "self.state_map.adjoint_x(dz, saved.state_map)", case("separable", "1d recurrent dropout")),
 ]  # fmt: skip
 
-NORM, NORM_BACK = "cells.layer_norm:LayerNormLSTMCell.step", "cells.layer_norm:LayerNormLSTMCell.step_backward"
+NORM, NORM_BACK = (
+    "cells.layer_norm:LayerNormLSTMCell.step",
+    "cells.layer_norm:LayerNormLSTMCell.step_backward",
+)
 NORMS = [
     Mutant("c itself normalised and carried on", NORM, "LSTMState(o * tanh_n, c)", "LSTMState(o * tanh_n, n)", loops("layer norm")),
     Mutant("cell not normalised", NORM, "xp.tanh(n)", "xp.tanh(c)", loops("layer norm")),
@@ -116,13 +122,18 @@ PYRAMIDS = [
     Mutant("last branch's dx alone", f"{PYRAMID}.backward", "dx + dx_k", "dx_k", gradient("variant/pyramid 1d")),
 ]  # fmt: skip
 
-HALF = test(test_quantise.test_no_weight_moves_by_more_than_half_a_step, dtype=test_quantise.np.float64, slack=1e-12, backend="numpy")
+HALF = test(
+    test_quantise.test_no_weight_moves_by_more_than_half_a_step,
+    dtype=test_quantise.np.float64,
+    slack=1e-12,
+    backend="numpy",
+)
 IMPULSE = test(test_receptive.test_an_impulse_agrees_at_every_lag, (3, 5), (5, 3), (2, 1), (1, 3))
 TOOLS = [
     Mutant("cut off instead of rounded", "quantise:quantise", "xp.rint(w / scale)", "w / scale", HALF),
     Mutant("one scale for all channels", "quantise:quantise", "axis=tuple(range(1, w.ndim)), keepdims=True) / LEVELS", "keepdims=True) / LEVELS", test(test_quantise.test_each_channel_has_its_own_scale)),
     Mutant("scale for 128 levels", "quantise:quantise", "/ LEVELS", "/ (LEVELS + 1)", HALF),
-    Mutant("multiply-free dequantisation", "quantise:dequantise", "* quantised.scale", "/ quantised.scale", HALF),
+    Mutant("divided by the scale, not multiplied", "quantise:dequantise", "* quantised.scale", "/ quantised.scale", HALF),
     Mutant("state map's step counted once too often", "receptive:receptive_field", "(steps - 1)", "steps", IMPULSE),
     Mutant("dilation of the state forgotten", "receptive:receptive_field", "span(kernel_h, dilation_h)", "span(kernel_h)", IMPULSE),
     Mutant("dilation times taps", "receptive:span", "* (as_int(kernel, \"kernel\") - 1) + 1", "* as_int(kernel, \"kernel\")", IMPULSE),

@@ -119,4 +119,6 @@ def test_the_cost_table(rng):
     assert cost.out == (4, 2, 6, 5, 6) == layer(rng.standard_normal(shape)).shape
     assert [row.name for row in cost.rows][:3] == ["rate1.forward", "rate1.backward", "rate1.fuse"]
     measured = kept(layer, rng.standard_normal(shape))
-    assert measured == pytest.approx(cost.kept, rel=0.12)  # beside it: a reversed copy, and all branches joined
+    assert measured == pytest.approx(
+        cost.kept, rel=0.12
+    )  # beside it: a reversed copy, and all branches joined

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tinyconvlstm import cells, layers
 from tinyconvlstm.bptt import scan, scan_backward
 from tinyconvlstm.cells import (
     CIFGCell,
@@ -23,6 +26,7 @@ from tinyconvlstm.cells import (
     NOGCell,
     NPCell,
     SeparableLSTMCell,
+    TwoMapCell,
     VanillaLSTMCell,
 )
 from tinyconvlstm.gradcheck.zoo_cells import KERNELS, SIZES
@@ -203,6 +207,12 @@ def test_light_cells_keep_the_forget_bias_and_cost_what_they_should():
         LowRankLSTMCell(2, 3, rank=0)
 
 
+def test_a_fresh_separable_map_has_a_kernel_for_each_channel():
+    depth = SeparableLSTMCell(4, 2, (3,)).params["w_x_depth"].reshape(4, 3)
+    assert len(np.unique(depth)) == depth.size
+    assert np.abs(depth).max() <= 1  # Glorot: sqrt(6 / (3 + 3))
+
+
 # --- layer norm ---
 
 
@@ -335,3 +345,23 @@ def test_a_dilated_cell_is_the_plain_cell_on_zero_stuffed_kernels(kernel, dilati
     for name, d in (("w_x", dilation), ("w_h", state_dilation)):
         taps = (..., *(slice(None, None, step) for step in d))
         np.testing.assert_allclose(found[2][name], expected[2][name][taps], rtol=1e-11, atol=1e-12)
+
+
+# --- the page ---
+
+ROW = re.compile(r"^\| `(\w+)(?:\((.*?)\))?` \|.*\| ([\d,]+) \| ([\d,]+) \|", re.M)
+
+
+def test_the_documented_table_is_true():
+    page = (Path(__file__).parents[1] / "docs" / "variants.md").read_text(encoding="utf-8")
+    rows = ROW.findall(page)
+    for name, settings, count, macs in rows:
+        build = getattr(cells, name, None) or getattr(layers, name)
+        made = build(16, 16, (3, 3), **eval(f"dict({settings})"))
+        layer = Recurrent(made) if isinstance(made, TwoMapCell) else made
+        summary = layer.summary((1, 1, 16, 16, 16))
+        assert f"{summary.params:,}" == count, name
+        assert f"{summary.macs:,}" == macs, name
+    shown = {name for name, *_ in rows}
+    assert {type(build(2, 2)).__name__ for build in VARIANTS.values()} <= shown
+    assert {"DeeperBidirectional", "DilatedPyramid"} <= shown

@@ -101,6 +101,9 @@ class FactoredMap(ConvMap):
         dsecond = dz (first * x)^T      dfirst = (second^T dz) im2col(x)^T      db = sum dz
         """
         groups = saved.x.shape[1] // saved.first.shape[1]
+        if not self.kernel:  # dense: one product over steps and batch
+            xp = array_module(dzs[0])
+            dzs, frames = [xp.concatenate(list(dzs))], [xp.concatenate(list(frames))]
         for dz, x in zip(reversed(dzs), reversed(frames), strict=True):
             middle = self.middle(x, saved.first)[0]
             dmiddle = correlate_adjoint_x(dz, saved.second, saved.pointwise)

@@ -23,6 +23,7 @@ from .cells import ConvLSTMCell, GRUCell, LSTMCell, ResetBeforeGRUCell, RNNCell
 from .data.moving_digits import MovingDigits
 from .models import Forecaster
 from .ops import Window
+from .parallel import get_threads, set_threads
 
 __version__ = "0.1.0"
 
@@ -38,11 +39,13 @@ __all__ = [
     "Window",
     "array_module",
     "available",
+    "get_threads",
     "scan",
     "scan_backward",
     "scan_checkpointed",
     "scan_checkpointed_backward",
     "scan_truncated_backward",
+    "set_threads",
     "to_backend",
     "to_numpy",
 ]

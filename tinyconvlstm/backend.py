@@ -42,6 +42,8 @@ def array_module(*arrays: Array, **named: Array) -> Module:
     Raises:
         BackendError: the arrays are of both backends; the message names one of each.
     """
+    if all(type(x) is np.ndarray for x in (*arrays, *named.values())):
+        return np  # the common case, quickly
     found: dict[str, str] = {}  # backend -> the first argument of that backend, in words
     for name, x in [*((f"argument {i}", a) for i, a in enumerate(arrays)), *named.items()]:
         backend = backend_name(x)

@@ -6,7 +6,7 @@ went non-finite is found by walking what it saved: layer by layer, step by step,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
     elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
         for names, value in fields_in_order(tree):
             yield from leaves(value, (*path, *names))
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, Sequence) and not isinstance(tree, str):
         for number, value in enumerate(tree):
             yield from leaves(value, (*path, number))
 
@@ -73,6 +73,8 @@ def fields_in_order(saved: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
     Parameters are left out: a weight that is NaN shows in the first gate that it feeds.
     """
     names = [name for name in saved._fields if name not in PARAMETERS]
+    if "tapes" in names:  # a batch that was cut into parts: look at it as a whole, step by step
+        names = ["projection", "steps"]
     early = [name for name in names if name in ("projection", "state_map", "gates_map")]
     for name in [*early, *(name for name in names if name not in early)]:
         if name == "projections":  # a fed forecaster's step: every layer projects, then steps

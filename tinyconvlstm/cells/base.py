@@ -8,13 +8,15 @@ Its state is an argument and a result, never an attribute.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..backend import Array, array_module, check_dtypes
+from ..ops.conv import correlate_adjoint_x
 from ..parameters import Parametric
-from .maps import BiasMap, ConvMap, Grads, frames_of
+from .maps import BiasMap, ConvMap, Grads, at_rest, steps_at_once, zeros
 
 State = Any  # a NamedTuple whose first field, h, is what the cell shows the world
 
@@ -53,9 +55,33 @@ class Cell(Parametric):
         """Add the gradients of the state map's weights, a sum over the given steps, to `grads`."""
         raise NotImplementedError(type(self).__name__)
 
-    def project_backward(self, dzs: Sequence[Any], saved: Any, grads: Grads) -> Array:
-        """Adjoint of `project`: returns dxs (T, N, C, *S), adds the input map's gradients to `grads`."""
+    def project_backward(
+        self,
+        dzs: Sequence[Any],
+        saved: Any,
+        grads: Grads,
+        *,
+        input_grad: bool = True,
+        out: Array | None = None,
+    ) -> Array | None:
+        """Adjoint of `project`: returns dxs (T, N, C, *S), adds the input map's gradients to `grads`.
+
+        Without `input_grad` nobody wants dxs, and None will do. A cell that takes fewer than all
+        steps at once is told where to write them, in `out`.
+        """
         raise NotImplementedError(type(self).__name__)
+
+    def projection_of(self, saved: Any, begin: int, end: int) -> Any:
+        """What `project` saved, for the steps begin .. end - 1."""
+        raise NotImplementedError(type(self).__name__)
+
+    def steps_at_once(self, xs: Array) -> int:
+        """For how many steps the maps' gradients are taken together; a backward pass keeps that many dz."""
+        return len(xs)
+
+    def macs(self, x: Array) -> int:
+        """Multiply-accumulates of one step for frames like x; 0 where clips are not to be split over threads."""
+        return 0
 
 
 class TwoMapCell(Cell):
@@ -99,6 +125,19 @@ class TwoMapCell(Cell):
             **self.state_map.init(rng, features, features, blocks, dtype),
         }
 
+    def steps_at_once(self, xs: Array) -> int:
+        """All steps of dense maps, in one product; of convolutions those whose dz fit in a cache."""
+        if not self.kernel:
+            return len(xs)
+        return min(len(xs), steps_at_once(xs[0], self.input_map.over(xs.shape[3:]), len(self.params["b"])))
+
+    def macs(self, x: Array) -> int:
+        """Multiply-accumulates of one step of a convolutional cell; 0 of a dense one, which BLAS splits better."""
+        if not self.kernel:
+            return 0
+        state = self.state_shape(x)
+        return state[0] * prod(state[2:]) * self.macs_per_position
+
     @property
     def macs_per_position(self) -> int:
         """Multiply-accumulates of one step for one sample at one position of the state."""
@@ -122,24 +161,43 @@ class TwoMapCell(Cell):
                 )
         return state
 
-    def project(self, xs: Array) -> tuple[Array, Any]:
-        """zs (T, N, gates * F, *S) = input map of all frames at once."""
-        T, N = xs.shape[:2]
-        z, saved = self.input_map.forward(frames_of(xs), self.params)
-        return z.reshape(T, N, *z.shape[1:]), saved
+    def project(self, xs: Array) -> tuple[Sequence[Array], Any]:
+        """zs, T times (N, gates * F, *S): the input map of every frame."""
+        return self.input_map.project(xs, self.params)
 
-    def project_backward(self, dzs: Sequence[Any], saved: Any, grads: Grads) -> Array:
+    def project_backward(
+        self,
+        dzs: Sequence[Any],
+        saved: Any,
+        grads: Grads,
+        *,
+        input_grad: bool = True,
+        out: Array | None = None,
+    ) -> Array | None:
         """dxs (T, N, C, *S) of the input map; adds the gradients of w_x and b to `grads`."""
-        dzs = [self.to_input_map(dz) for dz in dzs]
-        frames = saved.x.reshape(len(dzs), saved.x.shape[0] // len(dzs), *saved.x.shape[1:])
-        self.input_map.add_weight_grads(dzs, frames, saved, grads)
-        return self.input_map.backward_x(dzs, saved)
+        dzs = dzs if hasattr(dzs, "shape") else [self.to_input_map(dz) for dz in dzs]
+        self.input_map.add_weight_grads(dzs, saved.x, saved, grads)
+        return self.input_map.backward_x(dzs, saved, out) if input_grad else None
+
+    def projection_of(self, saved: Any, begin: int, end: int) -> Any:
+        """What `project` saved, for the steps begin .. end - 1."""
+        return saved._replace(x=saved.x[begin:end])
 
     def state_backward(self, dzs: Sequence[Any], steps: Sequence[Any], grads: Grads) -> None:
         """Add the gradient of w_h, a sum over the steps, to `grads`."""
-        dzs = [self.to_state_map(dz) for dz in dzs]
+        dzs = dzs if hasattr(dzs, "shape") else [self.to_state_map(dz) for dz in dzs]
         frames = [step.state_map.x for step in steps]
         self.state_map.add_weight_grads(dzs, frames, steps[0].state_map, grads)
+
+    def pre_activations(self, z: Array, h: Array, h_mask: Array | None) -> tuple[Array, Any]:
+        """z + w_h * h, a new array, from the input map's part z; and what the state map saved."""
+        return self.state_map.forward(masked(h, h_mask), self.params, plus=z)
+
+    def state_map_backward(self, dz: Array, saved: Any, h_mask: Array | None) -> Array | None:
+        """dh from dz through the state map; None where h is at rest, a constant."""
+        if at_rest(saved.x):
+            return None
+        return masked(correlate_adjoint_x(dz, saved.w, saved.geometry), h_mask)
 
     def to_input_map(self, dz: Any) -> Array:
         """The part of `dz` that reaches the input map."""
@@ -152,9 +210,4 @@ class TwoMapCell(Cell):
 
 def masked(h: Array, h_mask: Array | None) -> Array:
     """h as the state map sees it: times the recurrent dropout mask, where there is one."""
-    return h if h_mask is None else h * h_mask
-
-
-def zeros(x: Array, shape: tuple[int, ...]) -> Array:
-    """Zeros of a shape, with x's dtype on x's backend."""
-    return array_module(x).zeros(shape, dtype=x.dtype)
+    return h if h_mask is None or at_rest(h) else h * h_mask

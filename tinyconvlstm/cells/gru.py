@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module
-from ..ops.conv import ConvSaved, conv_bias_backward, correlate_adjoint_w, correlate_adjoint_x
+from ..ops.conv import ConvSaved, add_in_place, conv_bias_backward, correlate_adjoint_w, correlate_adjoint_x
 from ..ops.gates import (
     GRU_GATES,
     GRUGatesSaved,
@@ -80,8 +80,8 @@ class GRUCell(TwoMapCell):
     def step_backward(self, dstate: RNNState, saved: GRUStepSaved) -> tuple[GRUGradient, RNNState, Grads]:
         """dz for both maps, and dh_prev: the direct path plus the state map's."""
         dz_x, dz_h, dh_prev = gru_gates_backward(dstate.h, saved.gates)
-        dh_map = correlate_adjoint_x(dz_h, saved.state_map.w, saved.state_map.geometry)
-        dh_prev = dh_prev + masked(dh_map, saved.h_mask)
+        dh_map = self.state_map_backward(dz_h, saved.state_map, saved.h_mask)
+        dh_prev = None if dh_map is None else add_in_place(dh_map, dh_prev)
         grads = {"b_hn": conv_bias_backward(dz_h[:, 2 * self.features :])}
         return GRUGradient(dz_x, dz_h), RNNState(dh_prev), grads
 
@@ -131,10 +131,10 @@ class ResetBeforeGRUCell(TwoMapCell):
         F = self.features
         w_ru, w_n = {"w_h": self.params["w_h"][: 2 * F]}, {"w_h": self.params["w_h"][2 * F :]}
         h_in = masked(state.h, h_mask)
-        z_ru, gates_map = self.state_map.forward(h_in, w_ru)
-        (u, v), reset = gru_reset_forward(z[:, : 2 * F] + z_ru, h_in)
-        z_n, candidate_map = self.state_map.forward(v, w_n)
-        h, update = gru_update_forward(z[:, 2 * F :] + z_n, u, state.h)
+        z_ru, gates_map = self.state_map.forward(h_in, w_ru, plus=z[:, : 2 * F])
+        (u, v), reset = gru_reset_forward(z_ru, h_in)
+        z_n, candidate_map = self.state_map.forward(v, w_n, plus=z[:, 2 * F :])
+        h, update = gru_update_forward(z_n, u, state.h)
         return RNNState(h), ResetBeforeStepSaved(reset, update, h_mask, gates_map, candidate_map)
 
     def step_backward(self, dstate: RNNState, saved: ResetBeforeStepSaved) -> tuple[Array, RNNState, Grads]:

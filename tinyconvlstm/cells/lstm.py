@@ -8,9 +8,9 @@ import numpy as np
 
 from ..backend import Array
 from ..init import lstm_bias
-from ..ops.conv import ConvSaved, correlate_adjoint_x
+from ..ops.conv import ConvSaved
 from ..ops.gates import GATES, LSTMGatesSaved, LSTMState, lstm_gates_backward, lstm_gates_forward
-from .base import TwoMapCell, masked, zeros
+from .base import TwoMapCell, zeros
 from .maps import Grads
 
 
@@ -94,17 +94,15 @@ class LSTMCell(TwoMapCell):
         self, z: Array, state: LSTMState, h_mask: Array | None = None
     ) -> tuple[LSTMState, LSTMStepSaved]:
         """One step from z (N, 4F, *S), the input map's part: the new state, and what backward needs."""
-        z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), self.params)
-        z_h += z
-        new, gates = lstm_gates_forward(z_h, state.c, self.params.get("w_c"))
+        z, map_saved = self.pre_activations(z, state.h, h_mask)
+        new, gates = lstm_gates_forward(z, state.c, self.params.get("w_c"), in_place=True)
         return new, LSTMStepSaved(gates, map_saved, h_mask)
 
     def step_backward(self, dstate: LSTMState, saved: LSTMStepSaved) -> tuple[Array, LSTMState, Grads]:
         """dz (N, 4F, *S), the gradient of the state before the step, and that of the peepholes."""
         dz, dc_prev, dw_c = lstm_gates_backward(dstate, saved.gates)
-        dh_prev = correlate_adjoint_x(dz, saved.state_map.w, saved.state_map.geometry)
-        grads = {} if dw_c is None else {"w_c": dw_c}
-        return dz, LSTMState(masked(dh_prev, saved.h_mask), dc_prev), grads
+        dh_prev = self.state_map_backward(dz, saved.state_map, saved.h_mask)
+        return dz, LSTMState(dh_prev, dc_prev), {} if dw_c is None else {"w_c": dw_c}
 
 
 class ConvLSTMCell(LSTMCell):

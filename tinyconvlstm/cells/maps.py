@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 from ..init import glorot_uniform, orthogonal
 from ..ops.conv import (
     ConvSaved,
+    add_in_place,
     conv_bias_backward,
-    conv_forward,
+    correlate,
     correlate_adjoint_w,
+    correlate_adjoint_w_steps,
     correlate_adjoint_x,
+    frames_of,
 )
-from ..ops.windows import Window
+from ..ops.windows import Geometry, Window
 
 Grads = dict[str, Array]
+Z_BYTES = 1 << 20  # a cache: small steps are taken together, for the calls of Python that this saves
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,16 @@ class ConvMap:
         """The window of the convolution."""
         return Window(self.kernel, self.stride, self.padding, self.dilation)
 
+    def over(self, sizes: tuple[int, ...]) -> Geometry:
+        """The window laid over an input of spatial `sizes`."""
+        try:
+            return laid(self.window, sizes)
+        except TypeError:  # a list among the settings cannot be remembered
+            return self.window.over(sizes)
+
     def out(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial sizes of the result for an input of spatial `sizes`."""
-        return self.window.over(sizes).out
+        return self.over(sizes).out
 
     def init(
         self, rng: np.random.Generator, channels: int, features: int, blocks: int, dtype: Any
@@ -56,16 +68,42 @@ class ConvMap:
         params = {self.w: draw(rng, shape, dtype=dtype, gates=blocks)}
         return params if self.b is None else params | {self.b: np.zeros(blocks * features, dtype=dtype)}
 
-    def forward(self, x: Array, params: dict[str, Array]) -> tuple[Array, ConvSaved]:
-        """z (N, blocks * F, *S_out) of x (N, C, *S)."""
-        return conv_forward(x, params[self.w], params[self.b] if self.b else None, window=self.window)
+    def forward(
+        self, x: Array, params: dict[str, Array], plus: Array | None = None
+    ) -> tuple[Array, ConvSaved]:
+        """plus + w * x + b, a new array (N, blocks * F, *S_out), from x (N, C, *S).
 
-    def backward_x(self, dzs: Sequence[Array], saved: ConvSaved) -> Array:
-        """dxs (T, N, C, *S) from dzs, T times (N, blocks * F, *S_out)."""
-        xp = array_module(dzs[0])
+        `plus`, like the result, is what the sum begins with; a map with a bias has none.
+        """
+        w = params[self.w]
+        saved = ConvSaved(x, w, self.b is not None, self.over(x.shape[2:]), 1)
+        check_dtypes(x=x, w=w)
+        if at_rest(x) and self.b is None:  # w * 0 = 0
+            shape = (x.shape[0], w.shape[0], *saved.geometry.out)
+            return zeros(x, shape) if plus is None else plus.copy(), saved
+        return correlate(x, w, saved.geometry, plus=params[self.b] if self.b else plus), saved
+
+    def project(self, xs: Array, params: dict[str, Array]) -> tuple[Sequence[Array], ConvSaved]:
+        """(zs, saved): zs[t] (N, blocks * F, *S_out) of frames xs (T, N, C, *S).
+
+        A dense map takes all steps in one product. A convolution works through its batch in blocks
+        anyway: a zs[t] is computed when it is read, and T large ones never stand side by side.
+        """
+        w, b = params[self.w], params[self.b] if self.b else None
+        check_dtypes(x=xs, w=w)
+        saved = ConvSaved(xs, w, b is not None, self.over(xs.shape[3:]), 1)
+        if saved.geometry.kernel:
+            return Projected(saved, b), saved
+        z = array_module(xs).matmul(w, xs.swapaxes(1, 2))  # (T, blocks * F, N): see `correlate`
+        return (z if b is None else add_in_place(z, b[:, None])).swapaxes(1, 2), saved
+
+    def backward_x(self, dzs: Sequence[Array], saved: ConvSaved, out: Array | None = None) -> Array:
+        """dxs (T, N, C, *S) from dzs, T times (N, blocks * F, *S_out); into `out`, where that is given."""
+        dz, shape = as_one_batch(dzs), saved.x.shape
         if not saved.geometry.kernel:
-            return xp.stack(dzs) @ saved.w  # dense: one product for all steps
-        return xp.stack([correlate_adjoint_x(dz, saved.w, saved.geometry) for dz in dzs])
+            return (dz @ saved.w).reshape(shape)
+        into = None if out is None else frames_of(out)
+        return correlate_adjoint_x(dz, saved.w, saved.geometry, out=into).reshape(shape)
 
     def add_weight_grads(
         self, dzs: Sequence[Array], frames: Sequence[Array], saved: ConvSaved, grads: Grads
@@ -75,15 +113,24 @@ class ConvMap:
         Args:
             dzs: T times (N, blocks * F, *S_out).
             frames: T times (N, C, *S), what the map read at each step.
-            saved: of any call of the map; only its geometry is read.
+            saved: of any call of the map; only its geometry and the shape of w are read.
             grads: running sums, last step first, so that a sequence cut into segments adds up in
                 exactly the same order as a whole one.
         """
-        if not saved.geometry.kernel:  # dense: one product over steps and batch
-            xp = array_module(dzs[0])
-            dzs, frames = [xp.concatenate(list(dzs))], [xp.concatenate(list(frames))]
-        for dz, x in zip(reversed(dzs), reversed(frames), strict=True):
-            add_to(grads, self.w, correlate_adjoint_w(dz, x, saved.geometry))
+        if at_rest(frames[0]):  # a state map's first frame, when the scan began at rest
+            dzs, frames = dzs[1:], frames[1:]
+        if not len(dzs):
+            grads.setdefault(self.w, array_module(saved.w).zeros_like(saved.w))
+        elif saved.geometry.kernel:
+            dz, x = as_array(dzs), as_array(frames)
+            for dw in reversed(correlate_adjoint_w_steps(dz, x, saved.geometry)):
+                add_to(grads, self.w, dw)
+            if self.b is not None:
+                for db in reversed(dz.sum(axis=(1, *range(3, dz.ndim)))):
+                    add_to(grads, self.b, db)
+        else:  # dense: one product over steps and batch
+            dz = as_one_batch(dzs)
+            add_to(grads, self.w, correlate_adjoint_w(dz, as_one_batch(frames), saved.geometry))
             if self.b is not None:
                 add_to(grads, self.b, conv_bias_backward(dz))
 
@@ -105,10 +152,31 @@ class ConvMap:
         return int(params[self.w].size)
 
 
+class Projected(Sequence[Array]):
+    """zs of a convolutional input map, computed when they are read, as many steps at once as fit in a cache."""
+
+    def __init__(self, saved: ConvSaved, b: Array | None) -> None:
+        self.saved, self.b = saved, b  # saved.x is xs (T, N, C, *S)
+        self.size = steps_at_once(saved.x[0], saved.geometry, len(saved.w))
+        self.begin, self.zs = 0, saved.x[:0]  # the steps computed last
+
+    def __len__(self) -> int:
+        return len(self.saved.x)
+
+    def __getitem__(self, t: Any) -> Array:
+        t = range(len(self))[t]
+        if not self.begin <= t < self.begin + len(self.zs):
+            self.begin = t - t % self.size
+            xs = self.saved.x[self.begin : self.begin + self.size]
+            z = correlate(frames_of(xs), self.saved.w, self.saved.geometry, plus=self.b)
+            self.zs = z.reshape(*xs.shape[:2], *z.shape[1:])
+        return self.zs[t - self.begin]
+
+
 class BiasSaved(NamedTuple):
     """The empty input, for its shape."""
 
-    x: Array  # (N, 0, *S)
+    x: Array  # (T, N, 0, *S)
 
 
 @dataclass(frozen=True)
@@ -116,6 +184,10 @@ class BiasMap:
     """z = b everywhere: the input map of a cell without input, whose frames have 0 channels."""
 
     b: str  # name of the bias (blocks * F,)
+
+    def over(self, sizes: tuple[int, ...]) -> Geometry:
+        """A window of one tap: every position as it is."""
+        return laid(Window((1,) * len(sizes)), tuple(sizes))
 
     def out(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """`sizes` as they are."""
@@ -127,15 +199,15 @@ class BiasMap:
         """A bias of zeros."""
         return {self.b: np.zeros(blocks * features, dtype=dtype)}
 
-    def forward(self, x: Array, params: dict[str, Array]) -> tuple[Array, BiasSaved]:
-        """z (N, blocks * F, *S), a view that repeats b, for x (N, 0, *S)."""
+    def project(self, xs: Array, params: dict[str, Array]) -> tuple[Array, BiasSaved]:
+        """zs (T, N, blocks * F, *S), a view that repeats b."""
         b = params[self.b]
-        shape = (x.shape[0], b.shape[0], *x.shape[2:])
-        return array_module(x=x, b=b).broadcast_to(b.reshape(-1, *(1,) * (x.ndim - 2)), shape), BiasSaved(x)
+        shape = (*xs.shape[:2], b.shape[0], *xs.shape[3:])
+        return array_module(xs=xs, b=b).broadcast_to(b.reshape(-1, *(1,) * (xs.ndim - 3)), shape), BiasSaved(xs)
 
-    def backward_x(self, dzs: Sequence[Array], saved: BiasSaved) -> Array:
+    def backward_x(self, dzs: Sequence[Array], saved: BiasSaved, out: Array | None = None) -> Array:
         """The empty gradient (T, N, 0, *S)."""
-        return saved.x.reshape(len(dzs), saved.x.shape[0] // len(dzs), *saved.x.shape[1:])
+        return saved.x
 
     def add_weight_grads(
         self, dzs: Sequence[Array], frames: Sequence[Array], saved: BiasSaved, grads: Grads
@@ -154,9 +226,53 @@ class BiasMap:
         return 0
 
 
-def frames_of(xs: Array) -> Array:
-    """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
-    return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
+@lru_cache(maxsize=256)
+def laid(window: Window, sizes: tuple[int, ...]) -> Geometry:
+    """`window.over(sizes)`, remembered: a scan asks for the same one at every step."""
+    return window.over(sizes)
+
+
+def rest(x: Array) -> Array:
+    """Zeros like x that take no memory: one 0, repeated. A map knows them by `at_rest` and skips them."""
+    xp = array_module(x)
+    return xp.broadcast_to(xp.zeros((), dtype=x.dtype), x.shape)
+
+
+def at_rest(h: Array) -> bool:
+    """Whether h was made by `rest`. An array of zeros that fills memory is not at rest."""
+    return h.size > 1 and not any(h.strides) and not h[(0,) * h.ndim]
+
+
+def zeros(x: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of a shape, with x's dtype on x's backend."""
+    return array_module(x).zeros(shape, dtype=x.dtype)
+
+
+def as_one_batch(frames: Any) -> Array:
+    """T frames (N, ...), as an array (T, N, ...) or a list of arrays, as one batch (T * N, ...).
+
+    Matrices that lie in memory column by column, as products leave them, are put together so.
+    """
+    if hasattr(frames, "shape"):
+        return frames_of(frames)
+    xp, first = array_module(frames[0]), frames[0]
+    if len(frames) == 1:
+        return first
+    if first.ndim == 2 and first.flags.f_contiguous:
+        return xp.concatenate([frame.T for frame in frames], axis=1).T
+    return xp.concatenate(list(frames))
+
+
+def as_array(frames: Any) -> Array:
+    """T frames (N, ...), as an array or a list of arrays, as an array (T, N, ...)."""
+    if hasattr(frames, "shape"):
+        return frames
+    return frames[0][None] if len(frames) == 1 else array_module(frames[0]).stack(list(frames))
+
+
+def steps_at_once(x: Array, geometry: Geometry, features: int) -> int:
+    """How many steps a convolution of frames like x (N, C, *S) takes together: those whose z fit in Z_BYTES."""
+    return max(1, Z_BYTES // max(1, x.shape[0] * features * geometry.positions * x.dtype.itemsize))
 
 
 def add_to(grads: Grads, name: str, value: Array) -> None:

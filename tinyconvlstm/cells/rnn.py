@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..backend import Array, array_module
-from ..ops.conv import ConvSaved, correlate_adjoint_x
-from .base import TwoMapCell, masked, zeros
+from ..ops.conv import ConvSaved
+from .base import TwoMapCell, zeros
 from .maps import Grads
 
 
@@ -44,12 +44,11 @@ class RNNCell(TwoMapCell):
 
     def step(self, z: Array, state: RNNState, h_mask: Array | None = None) -> tuple[RNNState, RNNStepSaved]:
         """One step from z (N, F, *S): the new state, and what backward needs."""
-        z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), self.params)
-        h = array_module(z).tanh(z_h + z)
+        z, map_saved = self.pre_activations(z, state.h, h_mask)
+        h = array_module(z).tanh(z)
         return RNNState(h), RNNStepSaved(h, map_saved, h_mask)
 
     def step_backward(self, dstate: RNNState, saved: RNNStepSaved) -> tuple[Array, RNNState, Grads]:
         """dz = dh (1 - h^2), and dh_prev, its image under the transposed state map."""
         dz = dstate.h * (1 - saved.h * saved.h)
-        dh_prev = correlate_adjoint_x(dz, saved.state_map.w, saved.state_map.geometry)
-        return dz, RNNState(masked(dh_prev, saved.h_mask)), {}
+        return dz, RNNState(self.state_map_backward(dz, saved.state_map, saved.h_mask)), {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
-from ..bptt import where
+from ..batch import where
 from ..cells.base import Cell
 from ..cells.lstm import LSTMCell
 from ..cells.maps import add_to
@@ -58,7 +58,9 @@ class ForecastCell(Container, Cell):  # type: ignore[override]
         """The true frames and their coins; nothing can be computed before the forecasts are known."""
         return list(zip(xs, self.coins, strict=True)), None
 
-    def project_backward(self, dzs: Sequence[Array], saved: None, grads: Grads) -> Array:
+    def project_backward(
+        self, dzs: Sequence[Array], saved: None, grads: Grads, *, input_grad: bool = True
+    ) -> Array:
         """The gradient of the true frames (T, N, C, *S): zero where a forecast was fed."""
         return array_module(dzs[0]).stack(list(dzs))
 

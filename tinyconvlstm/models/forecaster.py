@@ -22,7 +22,7 @@ import numpy as np
 from ..backend import Array, array_module, backend_name, to_backend
 from ..bptt import Tape, scan, scan_backward
 from ..cells.lstm import LSTMCell
-from ..cells.maps import frames_of
+from ..ops.conv import frames_of
 from ..layers.base import Grads, Layer, Rng, Shape, needed
 from ..layers.basic import Conv
 from ..layers.recurrent import Recurrent

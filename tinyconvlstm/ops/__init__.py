@@ -17,7 +17,7 @@ from .activations import (
     tanh_backward,
     tanh_forward,
 )
-from .conv import conv_backward, conv_forward
+from .conv import conv_backward, conv_forward, conv_weight_backward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
@@ -96,6 +96,7 @@ __all__ = [
     "conv_forward",
     "conv_transpose_backward",
     "conv_transpose_forward",
+    "conv_weight_backward",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "depth_to_space_backward",

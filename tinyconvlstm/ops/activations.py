@@ -37,8 +37,16 @@ class AxisSaved(NamedTuple):
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), written so that no exponential overflows."""
-    return 0.5 * array_module(x).tanh(0.5 * x) + 0.5
+    """1 / (1 + exp(-x)) = (tanh(x / 2) + 1) / 2, in which no exponential overflows."""
+    return sigmoid_in_place(array_module(x).asarray(0.5 * x))
+
+
+def sigmoid_in_place(half: Array) -> Array:
+    """sigmoid(2 * half), written over `half`, which belongs to the caller."""
+    array_module(half).tanh(half, out=half)
+    half *= 0.5
+    half += 0.5
+    return half
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, OutputSaved]:

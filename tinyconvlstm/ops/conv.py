@@ -13,12 +13,16 @@ neural networks for document processing", section 2.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from math import prod
 from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
-from .windows import Geometry, Window, col2im, im2col
+from ..parallel import run_parts, shares
+from .windows import Geometry, Window, add_columns, crop, pad, padded_sizes, patches, strips
 
-PATCH_BYTES = {"numpy": 4 << 20, "cupy": 256 << 20}  # patches of one block: a CPU's cache; a GPU's fill
+PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
+SHORTEST = 256  # positions of a strip
 
 
 class ConvSaved(NamedTuple):
@@ -55,9 +59,7 @@ def conv_forward(
     """
     array_module(x=x, w=w, b=b)
     geometry = check_conv(x, w, b, window, groups)
-    y = correlate(x, w, geometry, groups)
-    if b is not None:
-        y += b.reshape(-1, *(1,) * len(geometry.out))
+    y = correlate(x, w, geometry, groups, b)
     return y, ConvSaved(x, w, b is not None, geometry, groups)
 
 
@@ -73,11 +75,14 @@ def conv_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | No
     Returns:
         dx (N, C, *S), dw (F, C / groups, *K), db (F,) or None.
     """
-    x, w, has_bias, geometry, groups = saved
-    dx = correlate_adjoint_x(dy, w, geometry, groups)
-    dw = correlate_adjoint_w(dy, x, geometry, groups)
-    db = conv_bias_backward(dy) if has_bias else None
-    return dx, dw, db
+    dx = correlate_adjoint_x(dy, saved.w, saved.geometry, saved.groups)
+    return dx, *conv_weight_backward(dy, saved)
+
+
+def conv_weight_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array | None]:
+    """dw and db alone, for a first layer, whose input needs no gradient."""
+    dw = correlate_adjoint_w(dy, saved.x, saved.geometry, saved.groups)
+    return dw, conv_bias_backward(dy) if saved.has_bias else None
 
 
 def conv_bias_backward(dy: Array) -> Array:
@@ -85,46 +90,110 @@ def conv_bias_backward(dy: Array) -> Array:
     return dy.sum(axis=(0, *range(2, dy.ndim)))
 
 
-def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1) -> Array:
-    """y (N, F, *S_out) = W im2col(x), block by block."""
+def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Array | None = None) -> Array:
+    """y (N, F, *S_out) = W im2col(x) + plus, strip by strip; `plus` is a bias (F,) or an array like y."""
     if not geometry.kernel and groups == 1:
-        return x @ w.T  # no spatial axes: one product for the whole batch
+        y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
+        return y if plus is None else add_in_place(y, plus)
     xp = array_module(x)
     w_rows = rows(w, groups)  # (G, F/G, C/G * K)
-    y = xp.empty((x.shape[0], groups, w_rows.shape[1], geometry.positions), dtype=xp.result_type(x, w))
-    for block in blocks(x, geometry):
-        cols = im2col(x[block], geometry)
-        xp.matmul(w_rows, grouped(cols, groups), out=y[block])
-    return y.reshape(x.shape[0], w.shape[0], *geometry.out)
+    kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
+    y = xp.empty((len(x), groups, w_rows.shape[1], geometry.positions), dtype=kind)
+    if plus is not None:
+        plus = xp.broadcast_to(plus.reshape(groups, -1, 1) if plus.ndim == 1 else plus.reshape(y.shape), y.shape)
+
+    def part(clips: slice) -> None:
+        samples, strip_rows = block_sizes(x, geometry)
+        for block in cuts(clips, samples):
+            padded = pad(x[block], geometry.pads)
+            for strip, where, positions in strips(geometry, strip_rows):
+                view = patches(padded[where], strip)  # (n, C, *K, *strip)
+                cols = view.reshape(len(view), groups, w_rows.shape[2], -1)  # here it is copied
+                y_strip = y[block, ..., positions]
+                xp.matmul(w_rows, cols, out=y_strip)
+                if plus is not None:
+                    y_strip += plus[block, ..., positions]  # while it is in the cache
+
+    run_parts(part, shares(x, len(x) * w.size * geometry.positions))
+    return y.reshape(len(x), len(w), *geometry.out)
 
 
-def correlate_adjoint_x(dy: Array, w: Array, geometry: Geometry, groups: int = 1) -> Array:
-    """dx (N, C, *S) = col2im(W^T dY): where every pixel of x was read, block by block."""
+def correlate_adjoint_x(
+    dy: Array, w: Array, geometry: Geometry, groups: int = 1, out: Array | None = None
+) -> Array:
+    """dx (N, C, *S) = col2im(W^T dY): where every pixel of x was read, strip by strip; into `out`, if given."""
     if not geometry.kernel and groups == 1:
-        return dy @ w
+        return (w.T @ dy.T).T
     xp = array_module(dy)
     w_columns = rows(w, groups).swapaxes(1, 2)  # (G, C/G * K, F/G)
     channels = w.shape[1] * groups
-    dy = dy.reshape(*dy.shape[:2], geometry.positions)
-    dx = xp.empty((dy.shape[0], channels, *geometry.sizes), dtype=xp.result_type(dy, w))
-    for block in blocks(dx, geometry):
-        dcols = xp.matmul(w_columns, grouped(dy[block], groups))  # (n, G, C/G * K, P)
-        dx[block] = col2im(dcols.reshape(len(dcols), channels * geometry.taps, -1), geometry)
+    dy = dy.reshape(len(dy), groups, w_columns.shape[2], geometry.positions)
+    kind = xp.result_type(dy, w)
+    dx = xp.empty((len(dy), channels, *geometry.sizes), dtype=kind) if out is None else out
+
+    def part(clips: slice) -> None:
+        samples, strip_rows = block_sizes(dx, geometry)
+        for block in cuts(clips, samples):
+            padded = xp.zeros((*dx[block].shape[:2], *padded_sizes(geometry)), dtype=kind)
+            for strip, where, positions in strips(geometry, strip_rows):
+                dcols = xp.matmul(w_columns, dy[block, ..., positions])  # (n, G, C/G * K, p)
+                add_columns(padded[where], dcols, strip)
+            dx[block] = crop(padded, geometry.pads)
+
+    run_parts(part, shares(dy, len(dy) * w.size * geometry.positions))
     return dx
 
 
 def correlate_adjoint_w(dy: Array, x: Array, geometry: Geometry, groups: int = 1) -> Array:
-    """dw (F, C / groups, *K) = dY im2col(x)^T, summed over the batch block by block."""
+    """dw (F, C / groups, *K) = dY im2col(x)^T, summed over samples and positions at once."""
     if not geometry.kernel and groups == 1:
         return dy.T @ x
-    xp = array_module(dy)
-    features, channels = dy.shape[1], x.shape[1] // groups
-    dy = dy.reshape(*dy.shape[:2], geometry.positions)
-    dw = xp.zeros((groups, features // groups, channels * geometry.taps), dtype=xp.result_type(dy, x))
-    for block in blocks(x, geometry):
-        cols = grouped(im2col(x[block], geometry), groups)  # (n, G, C/G * K, P)
-        dw += xp.matmul(grouped(dy[block], groups), cols.swapaxes(2, 3)).sum(axis=0)
-    return dw.reshape(features, channels, *geometry.kernel)
+    return correlate_adjoint_w_steps(dy[None], x[None], geometry, groups)[0]
+
+
+def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups: int = 1) -> Array:
+    """dw of T convolutions at once, (T, F, C / groups, *K), from dys (T, N, F, *S_out) and xs (T, N, C, *S).
+
+    The columns of several samples stand side by side in one matrix, so that the product also takes the
+    sum over them. Strips are larger than dw, lest adding up dw's takes longer than making them. What
+    is computed is the transpose, cols dY^T, whose factors BLAS reads faster as they lie.
+    """
+    xp = array_module(dys)
+    (T, N, features), channels, kind = dys.shape[:3], xs.shape[2] // groups, xp.result_type(dys, xs)
+    shape = (T, groups, channels * geometry.taps, features // groups)  # (T, G, C/G * K, F/G)
+    samples_last = (0, *range(2, xs.ndim), 1, *range(xs.ndim, 2 * xs.ndim - 3))
+    dys = dys.reshape(T, N, groups, features // groups, geometry.positions)
+
+    def part(clips: slice) -> Array:
+        dw = xp.zeros(shape, dtype=kind)
+        samples, strip_rows = block_sizes(xs[0], geometry, at_least=4 * dw[0].nbytes)
+        if geometry.positions > 2 * shape[2]:
+            samples = 1  # adding up small dw's takes less than lining up large dY's
+        for block in cuts(clips, samples):
+            padded = pad(frames_of(xs[:, block]), geometry.pads)  # (T * n, C, ...)
+            for strip, where, positions in strips(geometry, strip_rows):
+                view = patches(padded[where], strip)
+                view = view.reshape(T, -1, *view.shape[1:]).transpose(samples_last)  # (T, C, *K, n, *strip)
+                cols = view.reshape(*shape[:3], -1)  # (T, G, C/G * K, n * p), copied
+                dy_strip = dys[:, block, ..., positions].transpose(0, 2, 3, 1, 4)  # (T, G, F/G, n, p)
+                dw += xp.matmul(cols, dy_strip.reshape(T, groups, shape[3], -1).swapaxes(2, 3))
+        return dw
+
+    dw = reduce(add_in_place, run_parts(part, shares(dys[0], dys.size * shape[2])))
+    return dw.swapaxes(2, 3).reshape(T, features, channels, *geometry.kernel)
+
+
+def frames_of(xs: Array) -> Array:
+    """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
+    return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
+
+
+def add_in_place(a: Array, b: Array) -> Array:
+    """a += b, where a belongs to the caller; a new sum where b's numbers do not fit into a's dtype."""
+    if array_module(a).result_type(a, b) != a.dtype:
+        return a + b
+    a += b
+    return a
 
 
 def rows(w: Array, groups: int) -> Array:
@@ -132,17 +201,26 @@ def rows(w: Array, groups: int) -> Array:
     return w.reshape(groups, w.shape[0] // groups, -1)
 
 
-def grouped(columns: Array, groups: int) -> Array:
-    """(n, G * M, P) as (n, G, M, P)."""
-    return columns.reshape(len(columns), groups, -1, columns.shape[2])
+def cuts(clips: slice, size: int) -> Iterator[slice]:
+    """Cut a slice of the batch into slices of so many samples."""
+    for start in range(clips.start, clips.stop, size):
+        yield slice(start, min(start + size, clips.stop))
 
 
-def blocks(x: Array, geometry: Geometry) -> Iterator[slice]:
-    """Slices of the batch whose patches fit in PATCH_BYTES; at least one sample each."""
-    bytes_each = x.shape[1] * geometry.taps * geometry.positions * x.dtype.itemsize
-    size = max(1, PATCH_BYTES[backend_name(x) or "numpy"] // max(bytes_each, 1))
-    for start in range(0, x.shape[0], size):
-        yield slice(start, start + size)
+def block_sizes(x: Array, geometry: Geometry, at_least: int = 0) -> tuple[int, int]:
+    """(samples, rows of the first output axis) whose patches together fill PATCH_BYTES, or `at_least`.
+
+    Several whole samples where they are small; a strip of one sample where it is large, yet of
+    SHORTEST positions, which a matrix product needs to run at full speed.
+    """
+    room = max(PATCH_BYTES[backend_name(x) or "numpy"], at_least)
+    position = max(1, x.shape[1] * geometry.taps * x.dtype.itemsize)  # bytes
+    if not geometry.out or room >= 2 * position * geometry.positions:
+        return max(1, room // (position * geometry.positions)), max(1, *geometry.out[:1], 1)
+    row = geometry.positions // geometry.out[0]
+    wanted = max(room // position, SHORTEST) // row
+    count = -(-geometry.out[0] // max(1, wanted))  # strips; then all of about one height
+    return 1, -(-geometry.out[0] // count)
 
 
 def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, groups: int) -> Geometry:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..backend import Array, array_module
-from .activations import sigmoid
+from .activations import sigmoid, sigmoid_in_place
 
 GATES = ("i", "f", "g", "o")  # input, forget, candidate, output: the order of the 4F gate channels
 GRU_GATES = ("r", "u", "n")  # reset, update, candidate: the order of the 3F gate channels
@@ -38,9 +38,12 @@ class LSTMGatesSaved(NamedTuple):
     tanh_c: Array
     c_prev: Array
     w_c: Array | None
+    gates: Array  # (N, 4F, *S), the block of which i, f, g, o are views
 
 
-def lstm_gates_forward(z: Array, c_prev: Array, w_c: Array | None = None) -> tuple[LSTMState, LSTMGatesSaved]:
+def lstm_gates_forward(
+    z: Array, c_prev: Array, w_c: Array | None = None, *, in_place: bool = False
+) -> tuple[LSTMState, LSTMGatesSaved]:
     """One step of the LSTM's gates from their pre-activations.
 
         z_i, z_f, z_g, z_o = z
@@ -55,25 +58,32 @@ def lstm_gates_forward(z: Array, c_prev: Array, w_c: Array | None = None) -> tup
         z: (N, 4F, *S), gates in GATES order.
         c_prev: (N, F, *S).
         w_c: peephole weights in PEEPHOLES order: None, (3, F) per channel, or (3, F, *S) a full map.
+        in_place: write the gates over z, for a caller who made z and needs it no more.
     Returns:
         LSTMState(h, c), each (N, F, *S), and what `lstm_gates_backward` needs.
     Source: Shi et al. 2015, equation 3.
     """
     xp = array_module(z=z, c_prev=c_prev, w_c=w_c)
-    z_i, z_f, z_g, z_o = split(z, 4)
+    kind = xp.result_type(z, c_prev) if w_c is None else xp.result_type(z, c_prev, w_c)
+    gates = z if in_place and z.dtype == kind else z.astype(kind)
+    F = c_prev.shape[1]
+    i, f, g, o = split(gates, 4)  # views: every line below works in place
     if w_c is not None:
         w_ci, w_cf, w_co = along_features(w_c, z)
-        z_i = z_i + w_ci * c_prev
-        z_f = z_f + w_cf * c_prev
-    i = sigmoid(z_i)
-    f = sigmoid(z_f)
-    g = xp.tanh(z_g)
-    c = f * c_prev + i * g
+        i += w_ci * c_prev
+        f += w_cf * c_prev
+    i_and_f = gates[:, : 2 * F]  # neighbours: one call for both
+    i_and_f *= 0.5
+    sigmoid_in_place(i_and_f)
+    xp.tanh(g, out=g)
+    c = f * c_prev
+    c += i * g
     if w_c is not None:
-        z_o = z_o + w_co * c
-    o = sigmoid(z_o)
+        o += w_co * c
+    o *= 0.5
+    sigmoid_in_place(o)
     tanh_c = xp.tanh(c)
-    return LSTMState(o * tanh_c, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c)
+    return LSTMState(o * tanh_c, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c, gates)
 
 
 def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array, Array, Array | None]:
@@ -92,23 +102,34 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
     Returns:
         dz (N, 4F, *S) in GATES order, dc_prev (N, F, *S), dw_c of w_c's shape or None.
     """
-    i, f, g, o, c, tanh_c, c_prev, w_c = saved
+    i, f, g, o, c, tanh_c, c_prev, w_c, gates = saved
     dh, dc = dstate
     xp = array_module(dh=dh, dc=dc, c_prev=c_prev)
-    dz = xp.empty((c.shape[0], 4 * c.shape[1], *c.shape[2:]), dtype=xp.result_type(dh, c))
-    dz_i, dz_f, dz_g, dz_o = split(dz, 4)  # views: filled in place
-    dz_o[...] = dh * tanh_c * o * (1 - o)
-    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    F = c.shape[1]
+    dz = xp.multiply(gates, gates, dtype=xp.result_type(dh, gates))
+    dz_i, dz_f, dz_g, dz_o = split(dz, 4)  # views; first the slopes: s - s^2 of a sigmoid, 1 - g^2 of the tanh
+    xp.subtract(gates[:, : 2 * F], dz[:, : 2 * F], out=dz[:, : 2 * F])
+    xp.subtract(1, dz_g, out=dz_g)
+    xp.subtract(o, dz_o, out=dz_o)
+    dz_o *= tanh_c
+    dz_o *= dh
+    through_h = tanh_c * tanh_c
+    xp.subtract(1, through_h, out=through_h)
+    through_h *= o
+    dc = dc + dh * through_h
     if w_c is not None:
         w_ci, w_cf, w_co = along_features(w_c, c)
-        dc = dc + w_co * dz_o
-    dz_f[...] = dc * c_prev * f * (1 - f)
-    dz_i[...] = dc * g * i * (1 - i)
-    dz_g[...] = dc * i * (1 - g * g)
+        dc += w_co * dz_o
+    dz_i *= g
+    dz_f *= c_prev
+    dz_g *= i
+    dz_ifg = dz[:, : 3 * F].reshape(len(dz), 3, *c.shape[1:])  # (N, 3, F, *S)
+    dz_ifg *= dc[:, None]
     dc_prev = dc * f
     if w_c is None:
         return dz, dc_prev, None
-    dc_prev += w_ci * dz_i + w_cf * dz_f
+    dc_prev += w_ci * dz_i
+    dc_prev += w_cf * dz_f
     axes = (0, *range(2, c.ndim)) if w_c.ndim == 2 else 0  # where one weight is shared
     dw_c = xp.stack([(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes), (dz_o * c).sum(axes)])
     return dz, dc_prev, dw_c

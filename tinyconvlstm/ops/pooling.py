@@ -14,7 +14,7 @@ from math import inf, prod
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
-from .windows import Geometry, Pads, Sizes, Window, crop, pad, taps
+from .windows import Geometry, Pads, Sizes, Window, crop, pad, padded_sizes, taps
 
 
 class MaxPoolSaved(NamedTuple):
@@ -167,11 +167,6 @@ def flatten(x: Array) -> tuple[Array, Sizes]:
     if x.ndim < 2 or prod(x.shape[2:]) == 0:
         raise ValueError(f"x.shape is {x.shape}, expected (N, C, *S) with at least one pixel")
     return x.reshape(*x.shape[:2], -1), x.shape[2:]
-
-
-def padded_sizes(geometry: Geometry) -> Sizes:
-    """Spatial sizes of the padded input."""
-    return tuple(n + a + b for n, (a, b) in zip(geometry.sizes, geometry.pads, strict=True))
 
 
 def tap_counts(geometry: Geometry, pads: Pads) -> list[list[int]]:

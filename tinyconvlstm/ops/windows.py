@@ -160,15 +160,8 @@ def im2col(x: Array, geometry: Geometry, *, fill: float = 0.0) -> Array:
         (N, C * prod(K), prod(S_out)), columns in row-major order of the windows. A kernel of one tap
         at stride 1 without padding copies nothing and returns a view.
     """
-    xp = array_module(x)
-    x = pad(x, geometry.pads, fill)
-    lead, steps = x.shape[:2], x.strides[2:]
-    taps = tuple(d * step for d, step in zip(geometry.dilation, steps, strict=True))
-    moves = tuple(s * step for s, step in zip(geometry.stride, steps, strict=True))
-    windows = xp.lib.stride_tricks.as_strided(
-        x, lead + geometry.kernel + geometry.out, x.strides[:2] + taps + moves
-    )  # (N, C, *K, *S_out), a view: nothing copied yet
-    return windows.reshape(lead[0], lead[1] * geometry.taps, geometry.positions)
+    view = patches(pad(x, geometry.pads, fill), geometry)
+    return view.reshape(x.shape[0], x.shape[1] * geometry.taps, geometry.positions)
 
 
 def col2im(cols: Array, geometry: Geometry) -> Array:
@@ -185,16 +178,99 @@ def col2im(cols: Array, geometry: Geometry) -> Array:
     Returns:
         (N, C, *S).
     """
-    xp = array_module(cols)
     lead = (cols.shape[0], cols.shape[1] // geometry.taps)
-    cols = cols.reshape(lead + geometry.kernel + geometry.out)
-    padded = tuple(
-        n + before + after for n, (before, after) in zip(geometry.sizes, geometry.pads, strict=True)
-    )
-    x = xp.zeros(lead + padded, dtype=cols.dtype)
-    for tap, where in taps(geometry):
-        x[(..., *where)] += cols[(slice(None), slice(None), *tap)]
+    x = array_module(cols).zeros(lead + padded_sizes(geometry), dtype=cols.dtype)
+    add_columns(x, cols, geometry)
     return crop(x, geometry.pads)
+
+
+def windows(padded: Array, geometry: Geometry) -> Array:
+    """The windows of a padded x (N, C, ...) as a view (N, C, *K, *S_out): nothing is copied yet."""
+    steps = padded.strides[2:]
+    taps = tuple(d * step for d, step in zip(geometry.dilation, steps, strict=True))
+    moves = tuple(s * step for s, step in zip(geometry.stride, steps, strict=True))
+    shape = padded.shape[:2] + geometry.kernel + geometry.out
+    return strided(padded, shape, padded.strides[:2] + taps + moves)
+
+
+def patches(padded: Array, geometry: Geometry) -> Array:
+    """`windows`, laid out so that they are copied in long runs.
+
+    With several axes, the taps of the last one are copied out first, (N, C, K_last, ..., n_last). Of the
+    other axes' windows, the rows then follow one another without a gap.
+    """
+    rank, (n, c) = len(geometry.kernel), padded.shape[:2]
+    if rank < 2 or geometry.kernel[-1] == 1:
+        return windows(padded, geometry)
+    *kernel, k = geometry.kernel
+    *out, width = geometry.out
+    *heights, _ = spans(geometry)
+    batch, channel, *rows, step = padded.strides
+    tap, move = geometry.dilation[-1] * step, geometry.stride[-1] * step
+    wide = strided(padded, (n, c, k, *heights, width), (batch, channel, tap, *rows, move)).copy()
+    batch, channel, tap, *rows, step = wide.strides
+    taps = [d * row for d, row in zip(geometry.dilation, rows, strict=False)]
+    moves = [s * row for s, row in zip(geometry.stride, rows, strict=False)]
+    return strided(wide, (n, c, *kernel, k, *out, width), (batch, channel, *taps, tap, *moves, step))
+
+
+def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """A view of x with another shape and other strides, in bytes."""
+    view: Array = array_module(x).lib.stride_tricks.as_strided(x, shape, strides)
+    return view
+
+
+def spans(geometry: Geometry) -> Sizes:
+    """How many pixels of the padded input the windows cover together, on each axis."""
+    return tuple(
+        s * (n - 1) + d * (k - 1) + 1
+        for k, s, d, n in zip(geometry.kernel, geometry.stride, geometry.dilation, geometry.out, strict=True)
+    )
+
+
+def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
+    """Add cols (N, C * prod(K), prod(S_out)) to where they were read in a padded x (N, C, ...).
+
+    One axis after the other, which takes sum(K) strided additions where tap by tap takes prod(K):
+
+        (N, C, K1, K2, n1, n2)  ->  (N, C, K2, p1, n2)  ->  (N, C, p1, p2)
+    """
+    rank, pixels = len(geometry.kernel), spans(geometry)
+    cols = cols.reshape(padded.shape[:2] + geometry.kernel + geometry.out)
+    if not rank:
+        padded += cols
+    for axis in range(rank):
+        k, s, d, n = (f[axis] for f in (geometry.kernel, geometry.stride, geometry.dilation, geometry.out))
+        if axis == rank - 1:
+            target = padded[(slice(None), slice(None), *map(slice, pixels[:-1]))]
+        else:  # the taps' axis goes, and the windows' axis becomes one of pixels
+            rest = geometry.kernel[axis + 1 :] + pixels[: axis + 1] + geometry.out[axis + 1 :]
+            target = array_module(cols).zeros(padded.shape[:2] + rest, dtype=cols.dtype)
+        before = (slice(None),) * (rank + 1)
+        for tap in range(k):
+            target[(*before, slice(d * tap, d * tap + s * (n - 1) + 1, s))] += cols[:, :, tap]
+        cols = target
+
+
+def padded_sizes(geometry: Geometry) -> Sizes:
+    """Spatial sizes of the padded input."""
+    return tuple(n + a + b for n, (a, b) in zip(geometry.sizes, geometry.pads, strict=True))
+
+
+def strips(geometry: Geometry, rows: int) -> Iterator[tuple[Geometry, tuple[slice, ...], slice]]:
+    """Cut the windows into strips of so many rows of the first output axis.
+
+    For every strip: its own geometry; the index of the part of a padded input (N, C, ...) that begins
+    where the strip does; and its positions among all prod(S_out).
+    """
+    if not geometry.out:
+        yield geometry, (), slice(0, 1)
+        return
+    first, *rest = geometry.out
+    for begin in range(0, first, rows):
+        end = min(begin + rows, first)
+        where = (slice(None), slice(None), slice(begin * geometry.stride[0], None))
+        yield geometry._replace(out=(end - begin, *rest)), where, slice(begin * prod(rest), end * prod(rest))
 
 
 def taps(geometry: Geometry) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:

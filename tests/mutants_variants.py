@@ -38,18 +38,20 @@ PEEPHOLES = [
 
 MAP = "cells.maps_factored:FactoredMap"
 LIGHT = [
-    Mutant("first kernel flipped", f"{MAP}.middle", "conv_forward(x, first,", "conv_forward(x, first[..., ::-1],", loops("separable")),
-    Mutant("bias added before the mix as well", f"{MAP}.forward", "conv_forward(middle, second, params[self.b] if self.b else None)", "conv_forward(middle + 0.1 * bool(self.b), second, params[self.b] if self.b else None)", loops("low rank")),
+    Mutant("first kernel flipped", f"{MAP}.middle", "saved.first, saved", "saved.first[..., ::-1], saved", loops("separable")),
+    Mutant("bias forgotten", f"{MAP}.forward", "params[self.b] if self.b else plus", "plus", loops("low rank")),
+    Mutant("input map's part forgotten", f"{MAP}.forward", "params[self.b] if self.b else plus", "params[self.b] if self.b else None", loops("low rank")),
     Mutant("adjoint of the second map left out", f"{MAP}.adjoint_x", "correlate_adjoint_x(dz, saved.second, saved.pointwise)", "0 * correlate_adjoint_x(dz, saved.second, saved.pointwise) + 1", case("separable")),
-    Mutant("channels between the maps reversed in backward", f"{MAP}.adjoint_x", "dmiddle, saved.first, saved.geometry, groups)", "dmiddle[:, ::-1], saved.first, saved.geometry, groups)", case("separable")),
-    Mutant("second weights learn twice", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dz, middle, saved.pointwise)", "correlate_adjoint_w(dz, 2 * middle, saved.pointwise)", case("low rank")),
-    Mutant("first weights learn without the second's adjoint", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dmiddle, x, saved.geometry, groups)", "correlate_adjoint_w(0 * dmiddle, x, saved.geometry, groups)", case("low rank")),
-    Mutant("frames in the wrong order", f"{MAP}.add_weight_grads", "reversed(frames)", "frames", case("separable")),
+    Mutant("channels between the maps reversed in backward", f"{MAP}.adjoint_x", "correlate_adjoint_x(dmiddle,", "correlate_adjoint_x(dmiddle[:, ::-1],", case("separable")),
+    Mutant("second weights learn twice", f"{MAP}.add_weight_grads", "self.middle(x, saved)", "2 * self.middle(x, saved)", case("low rank")),
+    Mutant("first weights learn without the second's adjoint", f"{MAP}.add_weight_grads", "correlate_adjoint_w(dmiddle,", "correlate_adjoint_w(0 * dmiddle,", case("low rank")),
+    Mutant("frames in the wrong order", f"{MAP}.add_weight_grads", "zip(reversed(dzs), reversed(frames)", "zip(reversed(dzs), frames", case("separable")),
+    Mutant("first step skipped though not at rest", f"{MAP}.add_weight_grads", "if at_rest(frames[0])", "if self.b is None", case("separable")),
+    Mutant("steps read in reverse", "cells.maps_factored:EachStep.__getitem__", "self.xs[t]", "self.xs[-1 - t]", loops("separable")),
     Mutant("bias gradient missing", f"{MAP}.add_weight_grads", "conv_bias_backward(dz)", "0 * conv_bias_backward(dz)", case("separable")),
     Mutant("second weights not counted", f"{MAP}.cost", " + params[self.second].size", "", test(test_variants.test_light_cells_keep_the_forget_bias_and_cost_what_they_should)),
     Mutant("every channel has the first one's kernel", "cells.maps_factored:SeparableMap.factors", "return depth,", "depth[:] = depth[:1]; return depth,", test(test_variants.test_a_fresh_separable_map_has_a_kernel_for_each_channel)),
-    Mutant("light cell's own peepholes lost", "cells.light:LightLSTMCell.step", 'self.params.get("w_c")', "None", test(test_variants.test_light_maps_are_convolutions_whose_kernel_is_a_product, "separable", test_variants.naive.separable_kernel, 2)),
-    Mutant("recurrent mask missing in backward", "cells.light:LightLSTMCell.step_backward", "masked(self.state_map.adjoint_x(dz, saved.state_map), saved.h_mask)", "self.state_map.adjoint_x(dz, saved.state_map)", case("separable", "1d recurrent dropout")),
+    Mutant("recurrent mask missing in backward", "cells.light:LightLSTMCell.state_map_backward", "masked(self.state_map.adjoint_x(dz, saved), h_mask)", "self.state_map.adjoint_x(dz, saved)", case("separable", "1d recurrent dropout")),
 ]  # fmt: skip
 
 NORM, NORM_BACK = (
@@ -60,14 +62,14 @@ NORMS = [
     Mutant("c itself normalised and carried on", NORM, "LSTMState(o * tanh_n, c)", "LSTMState(o * tanh_n, n)", loops("layer norm")),
     Mutant("cell not normalised", NORM, "xp.tanh(n)", "xp.tanh(c)", loops("layer norm")),
     Mutant("state map not normalised", NORM, "split(z_h + z, 4)", "split(self.state_map.forward(masked(state.h, h_mask), p)[0] + z, 4)", loops("layer norm")),
-    Mutant("maps normalised together", NORM, "split(z_h + z, 4)", "split(group_norm_forward(z_h + z, p['gamma_h'], still, groups=4)[0], 4)", loops("layer norm")),
-    Mutant("all gates normalised together", NORM, "groups=self.norm_groups", "groups=1", loops("layer norm")),
+    Mutant("maps normalised together", NORM, "split(z_h + z, 4)", "split(group_norm_forward(z_h + z, p['gamma_h'], p['b'], groups=4)[0], 4)", loops("layer norm")),
+    Mutant("all gates normalised together", NORM, '"groups": self.norm_groups', '"groups": 1', loops("layer norm")),
     Mutant("each channel of the cell by itself", NORM, "groups=1", "groups=self.features", loops("layer norm")),
-    Mutant("state map's dz without its norm", NORM_BACK, "LayerNormGradient(dz, dz_h)", "LayerNormGradient(dz, dz)", case("layer norm")),
-    Mutant("input map's dz through the state's norm", NORM_BACK, "LayerNormGradient(dz, dz_h)", "LayerNormGradient(dz_h, dz_h)", case("layer norm")),
+    Mutant("state map's dz without its norm", NORM_BACK, "LayerNormGradient(dz_x, dz_h)", "LayerNormGradient(dz_x, dz)", case("layer norm")),
+    Mutant("input map's dz through the state's norm", NORM_BACK, "LayerNormGradient(dz_x, dz_h)", "LayerNormGradient(dz_h, dz_h)", case("layer norm")),
     Mutant("incoming dc normalised too", NORM_BACK, "dc = dc + dstate.c", "dc = dc + group_norm_backward(dstate.c, c_norm)[0]", case("layer norm")),
-    Mutant("dh_prev without the norm's adjoint", NORM_BACK, "correlate_adjoint_x(dz_h,", "correlate_adjoint_x(dz,", case("layer norm")),
-    Mutant("input norm skipped in backward", "cells.layer_norm:LayerNormLSTMCell.project_backward", "back = list(dz.reshape(len(back), *back[0].shape))", "pass", case("layer norm")),
+    Mutant("dh_prev without the norm's adjoint", NORM_BACK, "self.state_map_backward(dz_h,", "self.state_map_backward(dz,", case("layer norm")),
+    Mutant("input norm skipped in backward", NORM_BACK, "dz_x, grads[", "_, grads[", case("layer norm")),
 ]  # fmt: skip
 
 VANILLA, BACK = "cells.odyssey:VanillaLSTMCell.step", "cells.odyssey:VanillaLSTMCell.gates_backward"
@@ -100,7 +102,7 @@ CANDIDATE, LOST = "cells.candidate:CandidateLSTMCell.step", "cells.candidate:Can
 CANDIDATES = [
     Mutant("gates recur on h, as they should", CANDIDATE, "masked(state.g, h_mask)", "masked(state.h, h_mask)", loops("candidate")),
     Mutant("output gate reads the old candidate", CANDIDATE, "masked(g, h_mask)", "masked(state.g, h_mask)", loops("candidate")),
-    Mutant("memory leaks into the gates", CANDIDATE, "split(z_g + z[:, : 3 * F], 3)", "split(z_g + 0.1 * xp.concatenate([state.c] * 3, axis=1) + z[:, : 3 * F], 3)", test(test_candidate.test_what_is_lost_memory_moves_no_gate)),
+    Mutant("memory leaks into the gates", CANDIDATE, "split(z_ifg, 3)", "split(z_ifg + 0.1 * xp.concatenate([state.c] * 3, axis=1), 3)", test(test_candidate.test_what_is_lost_memory_moves_no_gate)),
     Mutant("incoming gradient of the candidate dropped", LOST, "dg = dstate.g + dc * i", "dg = dc * i", case("candidate")),
     Mutant("candidate's path through the output gate dropped", LOST, "+ masked(correlate_adjoint_x(dz_o, after.w, after.geometry), h_mask)", "", case("candidate")),
     Mutant("gradient sent to h", LOST, "CandidateState(xp.zeros_like(dc),", "CandidateState(dg_prev,", test(test_candidate.test_nothing_reads_h)),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyconvlstm import cells, layers
+from tinyconvlstm import bptt, cells, layers, parallel
 from tinyconvlstm.bptt import scan, scan_backward
 from tinyconvlstm.cells import (
     CIFGCell,
@@ -109,6 +109,43 @@ def test_the_recurrent_mask_is_a_mask_of_what_the_state_map_reads(build, rng):
     assert dstate.c.any()
 
 
+@SPACE
+@ALL
+def test_from_rest_is_from_a_state_of_zeros(build, rank, rng):
+    """A scan that is given no state may skip what is known to be zero, and must not be seen to."""
+    cell, xs, state = setting(rng, build(3, 2, KERNELS[rank]), SIZES[rank])
+    ys, last, tape = scan(cell, xs)
+    dys = rng.standard_normal(ys.shape)
+    zero = type(state)(*(np.zeros_like(a) for a in state))
+    expected, ends, other = scan(cell, xs, zero)
+    np.testing.assert_allclose(ys, expected, **CLOSE)
+    found, wanted = scan_backward(cell, dys, last, tape), scan_backward(cell, dys, ends, other)
+    np.testing.assert_allclose(found[0], wanted[0], **CLOSE)
+    assert found[2].keys() == wanted[2].keys() == cell.params.keys()
+    for name, g in found[2].items():
+        np.testing.assert_allclose(g, wanted[2][name], rtol=1e-11, atol=1e-12)
+
+
+@ALL
+def test_a_batch_cut_into_parts_is_the_batch(build, rng, monkeypatch):
+    cell, xs, state = setting(rng, build(2, 2, (3,)), (5,), N=5)
+    dys = rng.standard_normal((3, 5, 2, 5))
+    ys, last, tape = scan(cell, xs, state, lengths=[3, 1, 2, 3, 2])
+    whole = scan_backward(cell, dys, last, tape)
+    monkeypatch.setattr(bptt, "STEP", 1)
+    monkeypatch.setattr(parallel, "get_threads", lambda: 2)
+    cut, ends, parts = scan(cell, xs, state, lengths=[3, 1, 2, 3, 2])
+    assert isinstance(parts, bptt.Parts)
+    np.testing.assert_allclose(cut, ys, **CLOSE)
+    np.testing.assert_allclose(ends.c, last.c, **CLOSE)
+    found = scan_backward(cell, dys, last, parts)
+    np.testing.assert_allclose(found[0], whole[0], **CLOSE)
+    np.testing.assert_allclose(found[1].c, whole[1].c, **CLOSE)
+    for name, g in found[2].items():
+        np.testing.assert_allclose(g, whole[2][name], rtol=1e-11, atol=1e-12)
+    assert len(parts.steps[1]) == len(tape.steps[1])  # put together for those who want to look
+
+
 @ALL
 def test_a_seed_draws_the_weights_and_float32_is_the_default(build):
     a, b, c = build(2, 3, (3,)), build(2, 3, (3,)), build(2, 3, (3,), rng=1)
@@ -135,7 +172,7 @@ def test_frames_that_do_not_fit_are_refused(build):
 def test_kept_numbers_are_those_that_forward_keeps(build, rng):
     layer, shape = Recurrent(build(2, 3, (3, 3), **F64)), (4, 3, 2, 6, 4)
     cost = layer.cost(shape)
-    unread = (layer.cell.states - 2) * 3 * 3 * 24  # gates or an h of the first state, that nothing keeps
+    unread = layer.cell.states * 3 * 3 * 24  # a first state that is all zero, or that nothing reads
     measured = kept(layer, rng.standard_normal(shape))
     assert cost.out == (4, 3, 3, 6, 4)
     assert cost.kept - unread - 8 <= measured <= cost.kept + 120  # 9 deviations a step of a norm

@@ -15,8 +15,8 @@ from ..init import lstm_bias
 from ..ops.activations import sigmoid
 from ..ops.conv import ConvSaved, correlate_adjoint_w, correlate_adjoint_x
 from ..ops.gates import GATES, split
-from .base import TwoMapCell, masked, zeros
-from .maps import Grads, add_to
+from .base import TwoMapCell, masked
+from .maps import Grads, add_to, zeros
 
 
 class CandidateState(NamedTuple):
@@ -85,12 +85,13 @@ class CandidateLSTMCell(TwoMapCell):
         """One step from z (N, 4F, *S): the new state, and what backward needs."""
         xp, F = array_module(z), self.features
         w_h = self.params["w_h"]
-        z_g, before = self.state_map.forward(masked(state.g, h_mask), {"w_h": w_h[: 3 * F]})
-        z_i, z_f, z_g = split(z_g + z[:, : 3 * F], 3)
+        seen = masked(state.g, h_mask)
+        z_ifg, before = self.state_map.forward(seen, {"w_h": w_h[: 3 * F]}, plus=z[:, : 3 * F])
+        z_i, z_f, z_g = split(z_ifg, 3)
         i, f, g = sigmoid(z_i), sigmoid(z_f), xp.tanh(z_g)
         c = f * state.c + i * g
-        z_o, after = self.state_map.forward(masked(g, h_mask), {"w_h": w_h[3 * F :]})
-        o, tanh_c = sigmoid(z_o + z[:, 3 * F :]), xp.tanh(c)
+        z_o, after = self.state_map.forward(masked(g, h_mask), {"w_h": w_h[3 * F :]}, plus=z[:, 3 * F :])
+        o, tanh_c = sigmoid(z_o), xp.tanh(c)
         saved = CandidateSaved(i, f, g, o, tanh_c, state.c, before, after, h_mask)
         return CandidateState(o * tanh_c, c, g), saved
 
@@ -110,7 +111,7 @@ class CandidateLSTMCell(TwoMapCell):
         dg = dstate.g + dc * i + masked(correlate_adjoint_x(dz_o, after.w, after.geometry), h_mask)
         dz_i, dz_f, dz_g = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dg * (1 - g * g)
         dz_ifg = xp.concatenate([dz_i, dz_f, dz_g], axis=1)
-        dg_prev = masked(correlate_adjoint_x(dz_ifg, before.w, before.geometry), h_mask)
+        dg_prev = self.state_map_backward(dz_ifg, before, h_mask)
         dz = xp.concatenate([dz_ifg, dz_o], axis=1)
         return dz, CandidateState(xp.zeros_like(dc), dc * f, dg_prev), {}
 

@@ -11,8 +11,7 @@ import numpy as np
 from ..backend import Array, array_module
 from ..ops.conv import ConvSaved, correlate_adjoint_x
 from ..ops.gates import LSTMState, split
-from .base import zeros
-from .maps import Grads
+from .maps import Grads, zeros
 from .odyssey import OdysseySaved, VanillaLSTMCell
 
 

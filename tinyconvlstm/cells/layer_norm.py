@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,25 +10,18 @@ import numpy as np
 from ..backend import Array, array_module
 from ..init import lstm_bias
 from ..ops.activations import sigmoid
-from ..ops.conv import ConvSaved, correlate_adjoint_x
+from ..ops.conv import ConvSaved
 from ..ops.gates import GATES, LSTMState, split
 from ..ops.norm import GroupNormSaved, group_norm_backward, group_norm_forward
-from .base import TwoMapCell, masked, zeros
-from .maps import ConvMap, Grads, add_to, frames_of
+from .base import TwoMapCell, masked
+from .maps import ConvMap, Grads, zeros
 
 
 class LayerNormGradient(NamedTuple):
-    """dz of a step: what the input map's norm receives, and what the state map itself does."""
+    """dz of a step for each map, before its norm."""
 
     x: Array  # (N, 4F, *S)
     h: Array  # (N, 4F, *S)
-
-
-class LayerNormProjection(NamedTuple):
-    """What `project_backward` needs."""
-
-    input_map: Any  # saved of the map
-    norm: GroupNormSaved | None  # None for a cell without input
 
 
 class LayerNormStepSaved(NamedTuple):
@@ -41,6 +33,7 @@ class LayerNormStepSaved(NamedTuple):
     o: Array
     tanh_n: Array  # tanh of the normalised cell
     c_prev: Array
+    x_norm: GroupNormSaved | None  # None for a cell without input
     h_norm: GroupNormSaved
     c_norm: GroupNormSaved
     state_map: ConvSaved
@@ -100,30 +93,23 @@ class LayerNormLSTMCell(TwoMapCell):
         shape = self.state_shape(x)
         return LSTMState(zeros(x, shape), zeros(x, shape))
 
-    def project(self, xs: Array) -> tuple[Array, LayerNormProjection]:
-        """zs (T, N, 4F, *S) = LN(w_x * x) + b of all frames at once."""
-        T, N = xs.shape[:2]
-        z, map_saved = self.input_map.forward(frames_of(xs), self.params)
-        norm = None
-        if "gamma_x" in self.params:
-            gamma, b, groups = self.params["gamma_x"], self.params["b"], self.norm_groups
-            z, norm = group_norm_forward(z, gamma, b, groups=groups, eps=self.eps)
-        return z.reshape(T, N, *z.shape[1:]), LayerNormProjection(map_saved, norm)
-
     def step(
         self, z: Array, state: LSTMState, h_mask: Array | None = None
     ) -> tuple[LSTMState, LayerNormStepSaved]:
-        """One step from z (N, 4F, *S): the new state, and what backward needs."""
+        """One step from z = w_x * x (N, 4F, *S): the new state, and what backward needs."""
         xp, p = array_module(z), self.params
+        each: dict[str, Any] = {"groups": self.norm_groups, "eps": self.eps}
+        x_norm = None
+        if "gamma_x" in p:
+            z, x_norm = group_norm_forward(z, p["gamma_x"], p["b"], **each)
         z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), p)
-        still = xp.zeros_like(p["gamma_h"])  # the norm of the state map does not shift: b does
-        z_h, h_norm = group_norm_forward(z_h, p["gamma_h"], still, groups=self.norm_groups, eps=self.eps)
+        z_h, h_norm = group_norm_forward(z_h, p["gamma_h"], xp.zeros_like(p["gamma_h"]), **each)
         z_i, z_f, z_g, z_o = split(z_h + z, 4)
         i, f, g, o = sigmoid(z_i), sigmoid(z_f), xp.tanh(z_g), sigmoid(z_o)
         c = f * state.c + i * g
         n, c_norm = group_norm_forward(c, p["gamma_c"], p["beta_c"], groups=1, eps=self.eps)
         tanh_n = xp.tanh(n)
-        saved = LayerNormStepSaved(i, f, g, o, tanh_n, state.c, h_norm, c_norm, map_saved, h_mask)
+        saved = LayerNormStepSaved(i, f, g, o, tanh_n, state.c, x_norm, h_norm, c_norm, map_saved, h_mask)
         return LSTMState(o * tanh_n, c), saved
 
     def step_backward(
@@ -132,31 +118,25 @@ class LayerNormLSTMCell(TwoMapCell):
         """dz for both maps, the gradient of the state before, and those of the step's own norms.
 
         dn = dh o (1 - tanh(n)^2)        dc += LN^T dn        and then as `lstm_gates_backward`
-        dz_h = LN^T dz                   dh_prev = w_h^T dz_h
+        dz_x = LN^T dz                   dz_h = LN^T dz                   dh_prev = w_h^T dz_h
         """
-        i, f, g, o, tanh_n, c_prev, h_norm, c_norm, state_map, h_mask = saved
+        i, f, g, o, tanh_n, c_prev, x_norm, h_norm, c_norm, state_map, h_mask = saved
         dz_o = dstate.h * tanh_n * o * (1 - o)
         dc, dgamma_c, dbeta_c = group_norm_backward(dstate.h * o * (1 - tanh_n * tanh_n), c_norm)
         dc = dc + dstate.c
         dz_i, dz_f, dz_g = dc * g * i * (1 - i), dc * c_prev * f * (1 - f), dc * i * (1 - g * g)
         dz = array_module(dc).concatenate([dz_i, dz_f, dz_g, dz_o], axis=1)
         dz_h, dgamma_h, _ = group_norm_backward(dz, h_norm)
-        dh_prev = correlate_adjoint_x(dz_h, state_map.w, state_map.geometry)
         grads = {"gamma_h": dgamma_h, "gamma_c": dgamma_c, "beta_c": dbeta_c}
-        return LayerNormGradient(dz, dz_h), LSTMState(masked(dh_prev, h_mask), dc * f), grads
+        dz_x = dz
+        if x_norm is not None:
+            dz_x, grads["gamma_x"], grads["b"] = group_norm_backward(dz, x_norm)
+        dh_prev = self.state_map_backward(dz_h, state_map, h_mask)
+        return LayerNormGradient(dz_x, dz_h), LSTMState(dh_prev, dc * f), grads
 
-    def project_backward(self, dzs: Sequence[Any], saved: LayerNormProjection, grads: Grads) -> Array:
-        """dxs (T, N, C, *S); adds the gradients of w_x, b and gamma_x to `grads`."""
-        back = [dz.x for dz in dzs]
-        if saved.norm is not None:
-            dz, dgamma, db = group_norm_backward(array_module(back[0]).concatenate(back), saved.norm)
-            add_to(grads, "gamma_x", dgamma)
-            add_to(grads, "b", db)
-            back = list(dz.reshape(len(back), *back[0].shape))
-        x = saved.input_map.x
-        frames = x.reshape(len(dzs), x.shape[0] // len(dzs), *x.shape[1:])
-        self.input_map.add_weight_grads(back, frames, saved.input_map, grads)
-        return self.input_map.backward_x(back, saved.input_map)
+    def to_input_map(self, dz: LayerNormGradient) -> Array:
+        """dz with respect to the input map, before its norm."""
+        return dz.x
 
     def to_state_map(self, dz: LayerNormGradient) -> Array:
         """dz with respect to the state map, before its norm."""

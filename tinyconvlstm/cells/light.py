@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..backend import Array
-from ..ops.gates import LSTMGatesSaved, LSTMState, lstm_gates_backward, lstm_gates_forward
 from .base import masked
 from .lstm import LSTMCell
-from .maps import ConvMap, Grads
-from .maps_factored import FactoredMap, FactoredSaved, LowRankMap, SeparableMap
-
-
-class LightStepSaved(NamedTuple):
-    """What one backward step needs."""
-
-    gates: LSTMGatesSaved
-    state_map: FactoredSaved  # .x is the (masked) h before the step
-    h_mask: Array | None
+from .maps import ConvMap, at_rest
+from .maps_factored import FactoredMap, LowRankMap, SeparableMap
 
 
 class LightLSTMCell(LSTMCell):
@@ -53,21 +44,9 @@ class LightLSTMCell(LSTMCell):
         """The map to put in the place of a convolution."""
         raise NotImplementedError(type(self).__name__)
 
-    def step(  # type: ignore[override]
-        self, z: Array, state: LSTMState, h_mask: Array | None = None
-    ) -> tuple[LSTMState, LightStepSaved]:
-        """One step from z (N, 4F, *S), the input map's part: the new state, and what backward needs."""
-        z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), self.params)
-        new, gates = lstm_gates_forward(z_h + z, state.c, self.params.get("w_c"))
-        return new, LightStepSaved(gates, map_saved, h_mask)
-
-    def step_backward(  # type: ignore[override]
-        self, dstate: LSTMState, saved: LightStepSaved
-    ) -> tuple[Array, LSTMState, Grads]:
-        """dz (N, 4F, *S), the gradient of the state before the step, and that of the peepholes."""
-        dz, dc_prev, dw_c = lstm_gates_backward(dstate, saved.gates)
-        dh_prev = masked(self.state_map.adjoint_x(dz, saved.state_map), saved.h_mask)
-        return dz, LSTMState(dh_prev, dc_prev), {} if dw_c is None else {"w_c": dw_c}
+    def state_map_backward(self, dz: Array, saved: Any, h_mask: Array | None) -> Array | None:
+        """dh from dz through the state map; None where h is at rest, a constant."""
+        return None if at_rest(saved.x) else masked(self.state_map.adjoint_x(dz, saved), h_mask)
 
 
 class SeparableLSTMCell(LightLSTMCell):

@@ -15,33 +15,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, check_dtypes
 from ..init import glorot_uniform
 from ..ops.conv import (
     conv_bias_backward,
-    conv_forward,
+    correlate,
     correlate_adjoint_w,
     correlate_adjoint_x,
+    frames_of,
 )
-from ..ops.windows import Geometry
-from .maps import ConvMap, Grads, add_to
+from ..ops.windows import Geometry, Window
+from .maps import ConvMap, Grads, add_to, as_one_batch, at_rest, laid
 
 
 class FactoredSaved(NamedTuple):
     """References to the arguments, and where both windows lie."""
 
-    x: Array  # (N, C, *S)
+    x: Array  # (N, C, *S); of a projection (T, N, C, *S)
     first: Array
     second: Array
     geometry: Geometry  # of first
     pointwise: Geometry  # of second
+    groups: int  # of first
 
 
 @dataclass(frozen=True)
 class FactoredMap(ConvMap):
     """A `ConvMap` in two steps: `first` (R, C / groups, *K) with the window, then `second` of one tap.
 
-    groups is read off the shapes: C / first.shape[1].
+    groups is C / first.shape[1].
     """
 
     names = ("first", "second")  # what the parameters are called after w
@@ -70,28 +72,45 @@ class FactoredMap(ConvMap):
         params = {self.first: first, self.second: second}
         return params if self.b is None else params | {self.b: np.zeros(blocks * features, dtype=dtype)}
 
-    def forward(  # type: ignore[override]
-        self, x: Array, params: dict[str, Array]
-    ) -> tuple[Array, FactoredSaved]:
-        """z (N, blocks * F, *S_out) of x (N, C, *S)."""
+    def laid(self, x: Array, params: dict[str, Array], sizes: tuple[int, ...]) -> FactoredSaved:
+        """What backward needs, for x with spatial `sizes`."""
         first, second = params[self.first], params[self.second]
-        middle, saved = self.middle(x, first)
-        z, pointwise = conv_forward(middle, second, params[self.b] if self.b else None)
-        return z, FactoredSaved(x, first, second, saved.geometry, pointwise.geometry)
+        check_dtypes(x=x, first=first, second=second)
+        geometry = self.over(sizes)
+        pointwise = laid(Window((1,) * len(sizes)), geometry.out)
+        return FactoredSaved(x, first, second, geometry, pointwise, self.channels(params) // first.shape[1])
 
-    def middle(self, x: Array, first: Array) -> tuple[Array, Any]:
-        """first * x (N, R, *S_out), and what its backward would need."""
-        return conv_forward(x, first, window=self.window, groups=x.shape[1] // first.shape[1])
+    def forward(  # type: ignore[override]
+        self, x: Array, params: dict[str, Array], plus: Array | None = None
+    ) -> tuple[Array, FactoredSaved]:
+        """plus + second * (first * x) + b, a new array (N, blocks * F, *S_out), from x (N, C, *S)."""
+        saved = self.laid(x, params, x.shape[2:])
+        middle = self.middle(x, saved)
+        return correlate(
+            middle, saved.second, saved.pointwise, plus=params[self.b] if self.b else plus
+        ), saved
 
-    def adjoint_x(self, dz: Array, saved: FactoredSaved) -> Array:
-        """dx (N, C, *S) of dz (N, blocks * F, *S_out): both adjoints, second first."""
+    def middle(self, x: Array, saved: FactoredSaved) -> Array:
+        """first * x (N, R, *S_out)."""
+        return correlate(x, saved.first, saved.geometry, saved.groups)
+
+    def project(  # type: ignore[override]
+        self, xs: Array, params: dict[str, Array]
+    ) -> tuple[Sequence[Array], FactoredSaved]:
+        """(zs, saved): zs[t] (N, blocks * F, *S_out) of frames xs (T, N, C, *S), computed when it is read."""
+        return EachStep(self, xs, params), self.laid(xs, params, xs.shape[3:])
+
+    def adjoint_x(self, dz: Array, saved: FactoredSaved, out: Array | None = None) -> Array:
+        """dx (N, C, *S) of dz (N, blocks * F, *S_out): both adjoints, second first; into `out`, if given."""
         dmiddle = correlate_adjoint_x(dz, saved.second, saved.pointwise)
-        groups = saved.x.shape[1] // saved.first.shape[1]
-        return correlate_adjoint_x(dmiddle, saved.first, saved.geometry, groups)
+        return correlate_adjoint_x(dmiddle, saved.first, saved.geometry, saved.groups, out=out)
 
-    def backward_x(self, dzs: Sequence[Array], saved: FactoredSaved) -> Array:  # type: ignore[override]
-        """dxs (T, N, C, *S) from dzs, T times (N, blocks * F, *S_out)."""
-        return array_module(dzs[0]).stack([self.adjoint_x(dz, saved) for dz in dzs])
+    def backward_x(  # type: ignore[override]
+        self, dzs: Sequence[Array], saved: FactoredSaved, out: Array | None = None
+    ) -> Array:
+        """dxs (T, N, C, *S) from dzs, T times (N, blocks * F, *S_out); into `out`, where that is given."""
+        into = None if out is None or not self.kernel else frames_of(out)
+        return self.adjoint_x(as_one_batch(dzs), saved, into).reshape(saved.x.shape)
 
     def add_weight_grads(  # type: ignore[override]
         self, dzs: Sequence[Array], frames: Sequence[Array], saved: FactoredSaved, grads: Grads
@@ -100,15 +119,17 @@ class FactoredMap(ConvMap):
 
         dsecond = dz (first * x)^T      dfirst = (second^T dz) im2col(x)^T      db = sum dz
         """
-        groups = saved.x.shape[1] // saved.first.shape[1]
-        if not self.kernel:  # dense: one product over steps and batch
-            xp = array_module(dzs[0])
-            dzs, frames = [xp.concatenate(list(dzs))], [xp.concatenate(list(frames))]
+        if at_rest(frames[0]):  # a state map's first frame, when the scan began at rest
+            dzs, frames = dzs[1:], frames[1:]
+        if not len(dzs):
+            for name, w in ((self.first, saved.first), (self.second, saved.second)):
+                grads.setdefault(name, array_module(w).zeros_like(w))
+        elif not self.kernel:  # dense: one product over steps and batch
+            dzs, frames = [as_one_batch(dzs)], [as_one_batch(frames)]
         for dz, x in zip(reversed(dzs), reversed(frames), strict=True):
-            middle = self.middle(x, saved.first)[0]
             dmiddle = correlate_adjoint_x(dz, saved.second, saved.pointwise)
-            add_to(grads, self.first, correlate_adjoint_w(dmiddle, x, saved.geometry, groups))
-            add_to(grads, self.second, correlate_adjoint_w(dz, middle, saved.pointwise))
+            add_to(grads, self.first, correlate_adjoint_w(dmiddle, x, saved.geometry, saved.groups))
+            add_to(grads, self.second, correlate_adjoint_w(dz, self.middle(x, saved), saved.pointwise))
             if self.b is not None:
                 add_to(grads, self.b, conv_bias_backward(dz))
 
@@ -132,6 +153,21 @@ class FactoredMap(ConvMap):
     def cost(self, params: dict[str, Array]) -> int:
         """Multiply-accumulates of one sample at one position: every weight is used once."""
         return int(params[self.first].size + params[self.second].size)
+
+
+class EachStep(Sequence[Array]):
+    """zs of a map, each computed when it is read."""
+
+    def __init__(self, over: FactoredMap, xs: Array, params: dict[str, Array]) -> None:
+        self.map, self.xs, self.params = over, xs, params
+
+    def __len__(self) -> int:
+        return len(self.xs)
+
+    def __getitem__(self, t: Any) -> Any:
+        if isinstance(t, slice):
+            return [self[k] for k in range(*t.indices(len(self)))]
+        return self.map.forward(self.xs[t], self.params)[0]
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..ops.activations import sigmoid
-from ..ops.conv import ConvSaved, correlate_adjoint_x
+from ..ops.conv import ConvSaved
 from ..ops.gates import LSTMState, split
-from .base import TwoMapCell, masked, zeros
-from .maps import Grads
+from .base import TwoMapCell
+from .maps import Grads, zeros
 
 
 class OdysseySaved(NamedTuple):
@@ -99,8 +99,8 @@ class VanillaLSTMCell(TwoMapCell):
 
     def step(self, z: Array, state: Any, h_mask: Array | None = None) -> tuple[Any, Any]:
         """One step from z (N, G F, *S): the new state, and what backward needs."""
-        z_h, map_saved = self.state_map.forward(masked(state.h, h_mask), self.params)
-        parts = dict(zip(self.gates, split(z_h + z, len(self.gates)), strict=True))
+        z, map_saved = self.pre_activations(z, state.h, h_mask)
+        parts = dict(zip(self.gates, split(z, len(self.gates)), strict=True))
         w, tanh = self.peephole_weights(state.c), array_module(z).tanh
 
         def gate(name: str, c: Array) -> Any:
@@ -156,8 +156,8 @@ class VanillaLSTMCell(TwoMapCell):
             seen, axes = {"i": c_prev, "f": c_prev, "o": c}, (0, *range(2, c.ndim))
             grads["w_c"] = xp.stack([(dz[gate] * seen[gate]).sum(axes) for gate in w])
         dz_all = xp.concatenate([dz[gate] for gate in self.gates], axis=1)
-        dh_prev = correlate_adjoint_x(dz_all, state_map.w, state_map.geometry)
-        return dz_all, LSTMState(masked(dh_prev, h_mask), dc_prev), grads
+        dh_prev = self.state_map_backward(dz_all, state_map, h_mask)
+        return dz_all, LSTMState(dh_prev, dc_prev), grads
 
     def peephole_weights(self, c: Array) -> dict[str, Array]:
         """w_c by gate, each (F, *1), shaped to multiply c (N, F, *S); empty without peepholes."""

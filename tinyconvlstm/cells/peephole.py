@@ -11,7 +11,6 @@ from ..backend import Array, array_module
 from ..ops.activations import sigmoid
 from ..ops.conv import ConvSaved, correlate_adjoint_x
 from ..ops.gates import LSTMState, split
-from .base import masked
 from .lstm import LSTMCell
 from .maps import ConvMap, Grads
 
@@ -77,8 +76,8 @@ class ConvPeepholeLSTMCell(LSTMCell):
     ) -> tuple[LSTMState, ConvPeepholeSaved]:
         """One step from z (N, 4F, *S): the new state, and what backward needs."""
         xp = array_module(z)
-        z_h, state_map = self.state_map.forward(masked(state.h, h_mask), self.params)
-        z_i, z_f, z_g, z_o = split(z_h + z, 4)
+        z, state_map = self.pre_activations(z, state.h, h_mask)
+        z_i, z_f, z_g, z_o = split(z, 4)
         z_c, before = self.before.forward(state.c, self.params)
         z_ci, z_cf = split(z_c, 2)
         i, f, g = sigmoid(z_i + z_ci), sigmoid(z_f + z_cf), xp.tanh(z_g)
@@ -108,8 +107,7 @@ class ConvPeepholeLSTMCell(LSTMCell):
         dz = xp.concatenate([dz_i, dz_f, dz_g, dz_o], axis=1)
         dz_if = xp.concatenate([dz_i, dz_f], axis=1)
         dc_prev = dc * f + correlate_adjoint_x(dz_if, before.w, before.geometry)
-        dh_prev = correlate_adjoint_x(dz, state_map.w, state_map.geometry)
-        return dz, LSTMState(masked(dh_prev, h_mask), dc_prev), {}
+        return dz, LSTMState(self.state_map_backward(dz, state_map, h_mask), dc_prev), {}
 
     def state_backward(self, dzs: Sequence[Array], steps: Sequence[ConvPeepholeSaved], grads: Grads) -> None:
         """Add the gradients of w_h and of both peepholes, sums over the steps."""

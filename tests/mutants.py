@@ -7,9 +7,10 @@ import sys
 from .mutants_backward import BACKWARD
 from .mutants_forward import FORWARD
 from .mutants_ops import OPERATIONS
+from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS}
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

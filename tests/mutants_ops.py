@@ -72,13 +72,13 @@ CONVOLUTION = [
 ]  # fmt: skip
 
 POOLS = [
-    Mutant("last of equals wins", "ops.pooling:max_pool_forward", "value.real > y.real", "value.real >= y.real", MAX_POOL),
-    Mutant("padding of zeros", "ops.pooling:max_pool_forward", "pad(x, geometry.pads, -inf)", "pad(x, geometry.pads, 0.0)", MAX_POOL),
-    Mutant("NaN overlooked", "ops.pooling:max_pool_forward", " | (value != value)", "", MAX_POOL_NAN),
-    Mutant("gradient to the first tap", "ops.pooling:max_pool_backward", "winner == number", "number == 0", MAX_POOL),
-    Mutant("gradient to every tap", "ops.pooling:max_pool_backward", "winner == number", "winner == winner", MAX_POOL),
+    Mutant("last of equals wins", "ops.pooling:max_pool_forward", "reversed(list(enumerate(values)))", "list(enumerate(values))", MAX_POOL),
+    Mutant("padding of zeros", "ops.pooling:max_pool_forward", "geometry.pads, -inf)", "geometry.pads, 0.0)", MAX_POOL),
+    Mutant("NaN overlooked", "ops.pooling:max_pool_forward", "xp.maximum(best, value)", "xp.fmax(best, value)", MAX_POOL_NAN),
+    Mutant("gradient to the first tap", "ops.pooling:max_pool_backward", "winner[clips] == number", "number == 0", MAX_POOL),
+    Mutant("gradient to every tap", "ops.pooling:max_pool_backward", "winner[clips] == number", "winner[clips] == winner[clips]", MAX_POOL),
     Mutant("overlapping windows overwrite", "ops.pooling:max_pool_backward", "] += xp.where", "] = xp.where", gradient("max_pool/2d dilated")),
-    Mutant("divisor ignored on the way back", "ops.pooling:avg_pool_backward", "dy / divisor", "dy", gradient("avg_pool/1d")),
+    Mutant("divisor ignored on the way back", "ops.pooling:avg_pool_backward", "dy[clips] / divisor", "dy[clips] / 1", gradient("avg_pool/1d")),
     Mutant("padding counted where it should not", "ops.pooling:avg_pool_forward", "if count_include_pad else none", "", AVG_POOL),
     Mutant("divisor counts what hangs over", "ops.pooling:avg_pool_forward", "replace(window, ceil=False)", "window", AVG_POOL),
     Mutant("global average without its divisor", "ops.pooling:global_avg_pool_backward", "dy / prod(sizes)", "dy", gradient("global_avg_pool")),

@@ -68,12 +68,21 @@ def mutated_code(function: FunctionType, old: str, new: str) -> CodeType:
     found = source.count(old)
     assert found == 1, f"{old!r} occurs {found} times in {function.__qualname__}, expected once"
     assert old != new
-    module = compile(
-        source.replace(old, new), f"<mutant of {function.__qualname__}>", "exec", dont_inherit=True
-    )
-    code = next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__)
-    assert code.co_freevars == function.__code__.co_freevars == ()
+    source = source.replace(old, new)
+    if function.__code__.co_freevars == ("__class__",):  # it says super(), which needs a class around it
+        source = "class _:\n" + textwrap.indent(source, "    ")
+    module = compile(source, f"<mutant of {function.__qualname__}>", "exec", dont_inherit=True)
+    code = next(c for c in codes(module) if c.co_name == function.__name__)
+    assert code.co_freevars == function.__code__.co_freevars
     return code
+
+
+def codes(outer: CodeType) -> Iterator[CodeType]:
+    """The code objects inside another, outer ones first."""
+    for code in outer.co_consts:
+        if isinstance(code, CodeType):
+            yield code
+            yield from codes(code)
 
 
 @contextmanager

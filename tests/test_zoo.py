@@ -10,6 +10,7 @@ import pytest
 from tinyconvlstm import cells, ops
 from tinyconvlstm.backend import backend_name, map_arrays, to_backend, to_numpy
 from tinyconvlstm.gradcheck import Case, gradcheck, zoo
+from tinyconvlstm.gradcheck.zoo_variants import VARIANTS
 
 CASES = {case.name: case for case in zoo()}
 NAMES = list(CASES)
@@ -143,7 +144,9 @@ def test_every_pair_of_the_operations_is_in_the_zoo():
 def test_every_cell_is_in_the_zoo_over_every_number_of_spatial_axes():
     kinds = {"RNNCell": "RNN", "LSTMCell": "LSTM", "GRUCell": "GRU", "ResetBeforeGRUCell": "GRU reset before"}
     known = {name for name in cells.__all__ if name.endswith("Cell")}
-    assert known == {*kinds, "ConvLSTMCell", "Cell", "TwoMapCell"}
+    variants = {type(build(2, 2)).__name__ for build in VARIANTS.values()}
+    assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell"}
+    assert {f"variant/{name} {rank}d" for name in VARIANTS for rank in range(3)} <= set(NAMES)
     for kind in kinds.values():
         for rank in range(4):
             assert f"cell/{'Conv' if rank else ''}{kind} {rank}d" in NAMES

@@ -15,12 +15,14 @@ from .case import Case
 from .zoo_cells import cell_cases
 from .zoo_layers import layer_cases, model_cases
 from .zoo_ops import op_cases
+from .zoo_variants import variant_cases
 
 PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     op_cases,
     cell_cases,
     layer_cases,
     model_cases,
+    variant_cases,
 )
 
 

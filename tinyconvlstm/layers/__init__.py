@@ -4,6 +4,7 @@ from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .plain import Activation, Dropout, Flatten, GlobalPool, Pool
+from .pyramid import DeeperBidirectional, DilatedPyramid
 from .recurrent import Bidirectional, Recurrent, TimeDistributed
 from .summary import Summary
 
@@ -13,7 +14,9 @@ __all__ = [
     "Bidirectional",
     "Conv",
     "ConvTranspose",
+    "DeeperBidirectional",
     "Dense",
+    "DilatedPyramid",
     "Dropout",
     "Embedding",
     "Flatten",

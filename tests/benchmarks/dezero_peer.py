@@ -1,4 +1,4 @@
-"""DeZero, given the path of a checkout: the common ConvLSTM cell on [x, h] in its own functions, and its LSTM layer's arithmetic."""
+"""DeZero, given the path of a checkout: ConvLSTM and LSTM written in its functions, and conv2d."""
 
 from __future__ import annotations
 

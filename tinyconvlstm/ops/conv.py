@@ -125,11 +125,11 @@ def correlate_adjoint_x(
     """dx (N, C, *S) = col2im(W^T dY): where every pixel of x was read, strip by strip; into `out`, if given."""
     if not geometry.kernel and groups == 1:
         return (w.T @ dy.T).T
-    if out is None and groups == 1 and w.shape[0] <= 2 * w.shape[1]:
-        mirror = mirrored(geometry)
-        if set(geometry.stride) == {1} and min(map(min, mirror.pads)) >= 0:
-            return correlate(dy, flipped(w), mirror)  # the patches of dY are the smaller ones
     xp = array_module(dy)
+    if groups == 1 and set(geometry.stride) == {1} and w.shape[0] <= 2 * w.shape[1]:
+        mirror = mirrored(geometry)
+        if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
+            return copied(correlate(dy, flipped(w), mirror), out)
     w_columns = rows(w, groups).swapaxes(1, 2)  # (G, C/G * K, F/G)
     channels = w.shape[1] * groups
     dy = dy.reshape(len(dy), groups, w_columns.shape[2], geometry.positions)
@@ -191,6 +191,14 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
 def frames_of(xs: Array) -> Array:
     """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
     return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
+
+
+def copied(x: Array, out: Array | None) -> Array:
+    """x, written to `out` where that is given."""
+    if out is None:
+        return x
+    out[...] = x
+    return out
 
 
 def flipped(w: Array) -> Array:

@@ -94,6 +94,18 @@ def module_of(backend: str) -> Module:
     return cupy
 
 
+def synchronise(x: Array) -> None:
+    """Wait until the GPU has finished an array, before others read its memory; nothing on the CPU."""
+    if backend_name(x) == "cupy":
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+def use_device(rank: int) -> None:
+    """Work on GPU number rank modulo their number, so that ranks of one machine share its GPUs out."""
+    cuda = module_of("cupy").cuda
+    cuda.Device(rank % cuda.runtime.getDeviceCount()).use()
+
+
 def to_backend(tree: Any, backend: str) -> Any:
     """Copy every array of a tree to a backend; what is there already is returned as it is.
 

@@ -22,6 +22,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        if args.threads is not None:
+            from .parallel import set_threads
+
+            set_threads(args.threads)
         return int(args.run(args))
     except KeyboardInterrupt as stop:
         print(f"interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
@@ -68,6 +72,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--resume", action="store_true", help="go on from OUT/last.safetensors, exactly")
     training.add_argument("--valid-every", type=whole, default=100, metavar="STEPS")
+    ranks = training.add_argument_group(
+        "many ranks (mpiexec -n 4 python -m mpi4py -m tinyconvlstm train ...)"
+    )
+    ranks.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="wait for a rank before the job is ended",
+    )
+    ranks.add_argument("--cuda-aware", action="store_true", help="hand GPU arrays to MPI as they are")
 
     judge = add(
         commands, "evaluate", run_evaluate, "measure a model on held-out clips, beside both baselines"
@@ -103,6 +118,9 @@ def add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParse
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--traceback", action="store_true", help="on an error, show where it arose")
+    parser.add_argument(
+        "--threads", type=positive, help="of this process; default: TINYCONVLSTM_THREADS or all cores"
+    )
     parser.set_defaults(run=run)
     return parser
 

@@ -36,20 +36,31 @@ def run_train(args: argparse.Namespace) -> int:
     """`tinyconvlstm train`."""
     import json
 
+    from .backend import use_device
     from .demo import train_forecaster
+    from .distributed import Group
     from .files import write_atomically
     from .job import evaluate
+    from .parallel import set_threads, usable_cores
 
     settings = args.out / "job.json"
-    job = job_of(args, stored(settings) if args.resume else {})
-    model = job.model()
-    frames = (job.observed, job.batch, 1, job.canvas, job.canvas)
-    print(model.summary(frames))
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(settings, json.dumps(job.to_dict(), indent=2).encode())
-    train_forecaster(model, job, args.out, resume=args.resume, valid_every=args.valid_every)
-    print(evaluate(model, job, clips=50))
-    print(f"log, checkpoints and settings are in {args.out}; measure with: tinyconvlstm evaluate {args.out}")
+    with Group.world(timeout=args.timeout, cuda_aware=args.cuda_aware) as group:
+        job = job_of(args, stored(settings) if args.resume else {})
+        if group.size > 1 and args.threads is None:
+            set_threads(max(1, usable_cores() // group.neighbours))
+        if group.size > 1 and job.backend == "cupy":
+            use_device(group.rank)
+        model = job.model()
+        if group.leads:
+            print(model.summary((job.observed, job.batch, 1, job.canvas, job.canvas)))
+            args.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(settings, json.dumps(job.to_dict(), indent=2).encode())
+        train_forecaster(model, job, args.out, resume=args.resume, valid_every=args.valid_every, group=group)
+    if group.leads:
+        print(evaluate(model, job, clips=50))
+        print(
+            f"log, checkpoints and settings are in {args.out}; measure with: tinyconvlstm evaluate {args.out}"
+        )
     return 0
 
 

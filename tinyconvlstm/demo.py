@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .backend import to_backend
+from .distributed import Group
 from .gradcheck.case import Case
 from .gradcheck.engine import gradcheck
 from .gradcheck.zoo import zoo
@@ -87,8 +88,9 @@ def train_forecaster(
     resume: bool = False,
     progress: bool = True,
     valid_every: int = 100,
+    group: Group | None = None,
 ) -> None:
-    """Train a forecaster on a job's clips; log and checkpoints go to `out`."""
+    """Train a forecaster on a job's clips, alone or in a group; log and checkpoints go to `out`."""
 
     def loss_forward(model, frames, *, train, rng):  # type: ignore[no-untyped-def]
         return forecast_loss_forward(
@@ -111,6 +113,7 @@ def train_forecaster(
         seed=job.seed,
         resume=resume,
         progress=progress,
+        group=group,
     )
 
 

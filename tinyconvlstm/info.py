@@ -9,9 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from .backend import available, module_of
+from .parallel import BLAS_VARIABLES, VARIABLE, get_threads, usable_cores
 
-PACKAGES = ("numpy", "matplotlib", "safetensors", "tqdm", "cupy-cuda12x", "cupy-cuda13x", "torch")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PACKAGES = ("numpy", "matplotlib", "safetensors", "tqdm", "cupy-cuda12x", "cupy-cuda13x", "mpi4py", "torch")
+THREAD_VARIABLES = (VARIABLE, *BLAS_VARIABLES)
 
 
 def lines() -> list[str]:
@@ -20,7 +21,7 @@ def lines() -> list[str]:
     found.append(f"python         {platform.python_version()} on {platform.system()} {platform.machine()}")
     found += [f"{name:<14} {installed(name) or 'not installed'}" for name in PACKAGES]
     found.append(f"BLAS           {blas()}")
-    found.append(f"threads        {usable_cores()} usable cores; {threads()}")
+    found.append(f"threads        {get_threads()} of {usable_cores()} usable cores; {threads()}")
     found.append(f"backends       {', '.join(available())}")
     found.append(f"GPU            {gpu()}")
     return found
@@ -41,15 +42,10 @@ def blas() -> str:
     return f"{info.get('name', 'unknown')} {info.get('version', '')}".strip()
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads() -> str:
     """The environment's thread settings."""
     given = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
-    return ", ".join(given) or "BLAS chooses its own number (no OMP_NUM_THREADS or the like is set)"
+    return ", ".join(given) or "all, for no TINYCONVLSTM_THREADS, OMP_NUM_THREADS or the like is set"
 
 
 def gpu() -> str:
@@ -57,10 +53,13 @@ def gpu() -> str:
     if "cupy" not in available():
         return (
             "none (no CuPy, or no CUDA device)"
-            if not any(map(installed, PACKAGES[4:6]))
+            if not any(map(installed, ("cupy-cuda12x", "cupy-cuda13x")))
             else "no CUDA device"
         )
     cupy = module_of("cupy")
+    pool = cupy.get_default_memory_pool()
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     free, total = cupy.cuda.runtime.memGetInfo()
-    return f"{properties['name'].decode()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    name, gib, mib = properties["name"].decode(), 2**30, 2**20
+    held = f"{pool.used_bytes() / mib:.0f} of {pool.total_bytes() / mib:.0f} MiB of CuPy's memory pool in use"
+    return f"{name}, {free / gib:.1f} of {total / gib:.1f} GiB free; {held}"

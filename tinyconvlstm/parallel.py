@@ -31,7 +31,7 @@ _inside = contextvars.ContextVar("inside a part", default=False)  # parts of par
 
 
 def set_threads(threads: int | None) -> None:
-    """Choose how many threads the library may use; None goes back to the default.
+    """Choose how many threads the library, and NumPy's BLAS, may use; None goes back to the default.
 
     The default is the environment's TINYCONVLSTM_THREADS, else the usable cores, of which
     OMP_NUM_THREADS and its kin for BLAS may ask for fewer.
@@ -43,6 +43,9 @@ def set_threads(threads: int | None) -> None:
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected a whole number of at least 1, or None")
     _chosen = threads
+    with _lock:
+        for library in blas().lib_controllers if _holders == 0 else []:
+            library.set_num_threads(_blas_default[library.filepath] if threads is None else threads)
 
 
 def get_threads() -> int:
@@ -121,19 +124,27 @@ _lock = threading.Lock()
 _holders = 0
 _limit: Any = None
 _controller: Any = None
+_blas_default: dict[str, int] = {}  # threads of each BLAS library as we found it
+
+
+def blas() -> Any:
+    """The handle on the BLAS libraries of this process."""
+    global _controller
+    if _controller is None:
+        from threadpoolctl import ThreadpoolController
+
+        _controller = ThreadpoolController().select(user_api="blas")
+        _blas_default.update((lib.filepath, lib.num_threads) for lib in _controller.lib_controllers)
+    return _controller
 
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Hold BLAS at one thread; the last of several holders gives back what the first one found."""
-    global _holders, _limit, _controller
+    global _holders, _limit
     with _lock:
         if _holders == 0:
-            if _controller is None:
-                from threadpoolctl import ThreadpoolController
-
-                _controller = ThreadpoolController().select(user_api="blas")
-            _limit = _controller.limit(limits=1)
+            _limit = blas().limit(limits=1)
         _holders += 1
     try:
         yield

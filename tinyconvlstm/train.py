@@ -15,6 +15,7 @@ import numpy as np
 
 from .backend import Array, array_module
 from .checkpoint import Log, Row, load_checkpoint, save_checkpoint
+from .distributed import Group, batch_size
 from .nonfinite import NonFiniteError, all_finite, first_nonfinite, leaves
 from .optim import clip_by_norm, clip_by_value
 from .optimizer import Optimizer
@@ -46,6 +47,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     description: str = "training",
+    group: Group | None = None,
 ) -> History:
     """Train a model in place.
 
@@ -65,6 +67,8 @@ def train(
         seed: step k draws from numpy.random.default_rng([seed, k]).
         resume: go on from out/last.safetensors, where there is one.
         progress: show a progress bar on stderr. description: its label.
+        group: the ranks that share the work; default: this process alone. Every rank makes the same batch
+            and trains on its part of it; what is random in the model is drawn alike on all ranks.
     Returns:
         A History.
     Raises:
@@ -77,6 +81,7 @@ def train(
     from tqdm import tqdm  # plain text: notebooks without widgets show it too
 
     check_settings(steps, valid_every, resume, out)
+    group = group or Group()
     log, start, best, best_step = Log(out / "log.csv" if out else None), 0, float("inf"), -1
     kept: int | None = None  # finished steps in last.safetensors
     if out:
@@ -86,11 +91,12 @@ def train(
             start = kept = state["step"]
             best, best_step = np.inf if state["best"] is None else state["best"], state["best_step"]
             log = Log.before(out / "log.csv", start)
+    group.broadcast(model.params)
     done, whole = start, True  # finished steps; False while an update is half made
 
     def keep(name: str) -> None:
         """Write the log, then a checkpoint: the log may be ahead, never behind."""
-        if out:
+        if out and group.leads:
             value = best if best < np.inf else None
             state = {"step": done, "best": value, "best_step": best_step, "seed": seed}
             log.write()
@@ -100,6 +106,7 @@ def train(
         """Measure what has been reached, and keep it."""
         nonlocal best, best_step, kept
         check_parameters(done - 1, model, kept_in(out, kept))
+        group.check_equal(model.params)
         row = log.rows[-1]
         row["valid"] = float(valid(model)) if valid else None
         measured = row["valid"] if valid else row["loss"]
@@ -109,7 +116,8 @@ def train(
         keep("last.safetensors")
         kept = done
 
-    bar = tqdm(total=steps, initial=start, desc=description, disable=not progress, dynamic_ncols=True)
+    hidden = not (progress and group.leads)
+    bar = tqdm(total=steps, initial=start, desc=description, disable=hidden, dynamic_ncols=True)
     try:
         if valid and start % valid_every == 0 and log.lacks_validation(start - 1):
             pause()  # the earlier run was stopped while it measured
@@ -118,9 +126,11 @@ def train(
             rng = np.random.default_rng([seed, step])
             data = batch(step)
             check_batch(data, step)
-            loss, saved = loss_forward(model, data, train=True, rng=rng)
+            loss, saved = loss_forward(model, group.share(data), train=True, rng=rng)
             grads = loss_backward(model, saved)
             check_finite(step, loss, grads, saved, model, kept_in(out, kept))
+            if group.size > 1:
+                grads, loss = group.average(grads, loss, batch_size(data))
             norm = clip_by_norm(grads, np.inf)[1]
             if clip_value is not None:
                 grads = clip_by_value(grads, clip_value)
@@ -147,7 +157,8 @@ def train(
             kept = done
         raise KeyboardInterrupt(f"after {done} of {steps} steps; {kept_in(out, kept)}") from stop
     except NonFiniteError:
-        log.write()
+        if group.leads:
+            log.write()
         raise
     finally:
         bar.close()

@@ -1,0 +1,218 @@
+"""Data-parallel training: with real processes what one process computes, and no job that waits for ever."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyconvlstm import distributed
+from tinyconvlstm.distributed import Group, batch_size, bucket_names, digest, unpacked
+
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+needs_mpi = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
+    reason="mpi4py and mpich are not installed (the extra 'mpi')",
+)
+ROOT = Path(__file__).parents[1]
+WORK = """
+import json, os, sys, time
+from pathlib import Path
+import numpy as np
+from tinyconvlstm import Forecaster, set_threads
+from tinyconvlstm.distributed import Group, digest
+from tinyconvlstm.models.objective import forecast_loss_backward, forecast_loss_forward
+from tinyconvlstm.optim import Adam
+from tinyconvlstm.train import train
+
+out, steps, resume, fault, at, timeout = json.loads(sys.argv[1])
+set_threads(1)
+with Group.world(timeout=timeout) as group:
+    model = Forecaster((3,), size=(4, 6), patch=2, kernel=3, rng=group.rank, dtype=np.float64)
+
+    def batch(step):
+        if fault and step == at and group.rank == 1:
+            if fault == "raise":
+                raise ArithmeticError("out of tune")
+            if fault == "exit":
+                sys.exit(3)
+            if fault == "leave":
+                sys.exit(0)
+            if fault == "kill":
+                os.kill(os.getpid(), 9)
+            time.sleep(600)
+        return np.random.default_rng([7, step]).random((5, 5, 1, 4, 6))
+
+    def loss(model, frames, *, train, rng):
+        return forecast_loss_forward(model, frames, observed=3, train=train, rng=rng)
+
+    history = train(model, loss, forecast_loss_backward, batch, steps=steps, optimizer=Adam(1e-2), valid_every=2,
+                    clip_norm=0.1, out=Path(out), resume=resume, progress=False, group=group)
+    np.savez(Path(out) / f"rank{group.rank}.npz", **model.params)
+    Path(out, f"rank{group.rank}.txt").write_text(digest(model.params) + f" {history.rows[-1]['loss']!r}")
+"""
+
+
+def launch(ranks: int, out: Path, steps: int, *, resume=False, fault="", at=3, timeout=60.0):
+    """Run WORK on so many ranks; 0 is one process without mpiexec."""
+    settings = json.dumps([str(out), steps, resume, fault, at, timeout])
+    script = out / "work.py"
+    out.mkdir(parents=True, exist_ok=True)
+    script.write_text(WORK)
+    command = [sys.executable, "-m", "mpi4py", str(script), settings]
+    command = [str(MPIEXEC), "-n", str(ranks), *command] if ranks else [sys.executable, str(script), settings]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def params(out: Path, rank: int = 0) -> dict[str, np.ndarray]:
+    return dict(np.load(out / f"rank{rank}.npz"))
+
+
+def finished(done: subprocess.CompletedProcess) -> None:
+    assert done.returncode == 0, done.stderr
+
+
+@needs_mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_compute_what_one_process_computes(ranks, tmp_path):
+    one, many = tmp_path / "one", tmp_path / "many"
+    finished(launch(0, one, 5))
+    finished(launch(ranks, many, 5))
+    said = {(many / f"rank{rank}.txt").read_text() for rank in range(ranks)}
+    assert len(said) == 1  # the same bits, and the same loss, on every rank
+    for name, expected in params(one).items():
+        np.testing.assert_allclose(params(many)[name], expected, rtol=1e-10, atol=1e-12)
+    alone = float((one / "rank0.txt").read_text().split()[1])
+    assert float(said.pop().split()[1]) == pytest.approx(alone, rel=1e-12)
+    assert (many / "log.csv").read_text().count("\n") == 6
+    assert sorted(p.name for p in many.glob("*.safetensors")) == ["best.safetensors", "last.safetensors"]
+
+
+@needs_mpi
+def test_a_training_goes_on_with_another_number_of_ranks(tmp_path):
+    one, many = tmp_path / "one", tmp_path / "many"
+    finished(launch(0, one, 6))
+    finished(launch(2, many, 2))
+    finished(launch(3, many, 4, resume=True))
+    finished(launch(0, many, 6, resume=True))
+    for name, expected in params(one).items():
+        np.testing.assert_allclose(params(many)[name], expected, rtol=1e-9, atol=1e-12)
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise", "rank 1 stopped: ArithmeticError: out of tune; all ranks end, --resume goes on"),
+        ("exit", "rank 1 stopped: SystemExit: 3; all ranks end"),
+        ("leave", "rank 1 stopped: SystemExit: 0; all ranks end"),
+        ("hang", "rank 1 did not come to the gradients"),
+        ("kill", "EXIT CODE: 9"),  # mpiexec's own; the line "rank 1 of 2 is process ..." tells which
+    ],
+)
+def test_a_faulty_rank_ends_the_job_and_it_can_go_on(fault, message, tmp_path):
+    stopped = launch(2, tmp_path, 5, fault=fault, timeout=3.0)
+    assert stopped.returncode != 0
+    assert message in stopped.stderr + stopped.stdout
+    assert "rank 1 of 2 is process" in stopped.stderr
+    finished(launch(2, tmp_path, 5, resume=True))
+    reference = tmp_path / "reference"
+    finished(launch(2, reference, 5))
+    for name, expected in params(reference).items():
+        np.testing.assert_array_equal(params(tmp_path)[name], expected)
+
+
+@needs_mpi
+def test_the_command_runs_on_two_ranks(tmp_path):
+    options = (
+        "--steps 2 --batch 3 --canvas 16 --digit-size 8 --features 3 --observed 2 --horizon 2 --threads 1"
+    )
+    command = [str(MPIEXEC), "-n", "2", sys.executable, "-m", "mpi4py", "-m", "tinyconvlstm", "train"]
+    command += ["--out", str(tmp_path / "run"), *options.split()]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("MSE / pixel") == 1  # one rank talks
+    assert (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_one_process_alone_needs_no_mpi(monkeypatch):
+    for name in distributed.LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with Group.world() as group:
+        assert (group.rank, group.size, group.leads, group.neighbours) == (0, 1, True, 1)
+        data = np.ones((3, 2, 1, 4, 4))
+        assert group.share(data) is data
+        grads, loss = group.average({"w": np.ones(2)}, np.array(3.0), 2)
+        assert loss == 3.0
+        assert (grads["w"] == 1).all()
+        group.check_equal({"w": np.ones(2)})
+        group.broadcast({"w": np.ones(2)})
+
+
+def test_without_mpi_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r"pip install 'tinyconvlstm\[mpi\]'"):
+        Group.world()
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, 2), (7, 3), (4, 4), (9, 4)])
+def test_shares_cover_the_batch_and_never_overlap(count, size):
+    seen, labels = [], []
+    data = {"frames": np.arange(2.0 * count * 3).reshape(2, count, 3, 1), "labels": np.arange(count)}
+    for rank in range(size):
+        group = Group()
+        group.rank, group.size = rank, size
+        part = group.share(data)
+        seen.append(part["frames"])
+        labels.append(part["labels"])
+    np.testing.assert_array_equal(np.concatenate(seen, axis=1), data["frames"])
+    np.testing.assert_array_equal(np.concatenate(labels), data["labels"])
+    assert max(map(len, labels)) - min(map(len, labels)) <= 1
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="timeout is 0, expected seconds above 0"):
+        Group(timeout=0)
+    group = Group()
+    group.size = 3
+    with pytest.raises(ValueError, match="the batch has 2 clips, expected at least one for each of 3 ranks"):
+        group.share(np.ones((4, 2, 1)))
+    with pytest.raises(ValueError, match=r"the batch's arrays hold \[2, 3\] clips"):
+        batch_size((np.ones((4, 2, 1)), np.ones(3)))
+
+
+def test_buckets_hold_every_gradient_once(monkeypatch, rng):
+    monkeypatch.setattr(distributed, "BUCKET", 100)
+    grads = {
+        f"{k}": rng.standard_normal((k, 2)).astype(np.float32 if k % 2 else np.float64) for k in range(1, 9)
+    }
+    buckets = bucket_names(grads)
+    assert sorted(name for names in buckets for name in names) == sorted(grads)
+    assert len(buckets) > 2
+    group = Group()
+    for names in buckets:
+        assert len({grads[name].dtype for name in names}) == 1
+        for name, a in unpacked(grads, names, group.packed(grads, names, 0.5)):
+            np.testing.assert_array_equal(a, grads[name] / 2)
+            assert a.dtype == grads[name].dtype
+
+
+def test_a_digest_sees_every_bit_and_name():
+    arrays = {"a": np.arange(3.0), "b": np.ones((2, 2))}
+    assert digest(arrays) == digest({"b": np.ones((2, 2)), "a": np.arange(3.0)})
+    others = [
+        {**arrays, "a": np.nextafter(np.arange(3.0), 9)},
+        {**arrays, "b": np.ones(4)},
+        {"c": arrays["a"], "b": arrays["b"]},
+    ]
+    assert len({digest(a) for a in [arrays, *others]}) == 4

@@ -7,7 +7,7 @@ from . import test_bptt, test_gradcheck, test_parallel
 from .killers import gradient, test
 from .mutation import Mutant
 
-LSTM = "ops.gates:lstm_gates_backward"
+LSTM, PEEPHOLES = "ops.gates:lstm_gates_backward", "ops.gates:peephole_gradient"
 GATES, PEEP, MAP = (
     gradient(f"lstm_gates/{name}") for name in ("no peephole", "peephole channel", "peephole map")
 )
@@ -40,10 +40,10 @@ GATES_BACKWARD = [
     Mutant("input peephole's path dropped", LSTM, "dc_prev += w_ci * dz_i", "pass", PEEP),
     Mutant("forget peephole's path dropped", LSTM, "dc_prev += w_cf * dz_f", "pass", PEEP),
     Mutant("peephole paths exchanged", LSTM, "dc_prev += w_ci * dz_i", "dc_prev += w_ci * dz_f + w_cf * (dz_i - dz_f)", PEEP),
-    Mutant("output peephole's gradient from the old c", LSTM, "(dz_o * c).sum(axes)", "(dz_o * c_prev).sum(axes)", PEEP),
-    Mutant("input peephole's gradient from the new c", LSTM, "(dz_i * c_prev).sum(axes)", "(dz_i * c).sum(axes)", PEEP),
-    Mutant("peephole gradients in another order", LSTM, "(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes)", "(dz_f * c_prev).sum(axes), (dz_i * c_prev).sum(axes)", PEEP),
-    Mutant("peephole gradient averaged over the batch", LSTM, "dw_c = xp.stack(", "dw_c = 1 / len(c) * xp.stack(", MAP),
+    Mutant("output peephole's gradient from the old c", PEEPHOLES, "(dz_o * c).sum(axes)", "(dz_o * c_prev).sum(axes)", PEEP),
+    Mutant("input peephole's gradient from the new c", PEEPHOLES, "(dz_i * c_prev).sum(axes)", "(dz_i * c).sum(axes)", PEEP),
+    Mutant("peephole gradients in another order", PEEPHOLES, "(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes)", "(dz_f * c_prev).sum(axes), (dz_i * c_prev).sum(axes)", PEEP),
+    Mutant("peephole gradient averaged over the batch", PEEPHOLES, "array_module(dz).stack(sums)", "array_module(dz).stack(sums) / len(c)", MAP),
 ]  # fmt: skip
 
 STEP, RESET = "cells.lstm:LSTMCell.step_backward", "cells.gru:ResetBeforeGRUCell.step_backward"

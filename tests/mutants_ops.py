@@ -38,7 +38,7 @@ WINDOWS = [
     Mutant("stride of the last axis ignored by the copy", "ops.windows:patches", "geometry.stride[-1] * step", "step", STRIPS),
     Mutant("dilation ignored by the copy", "ops.windows:patches", "[d * row for d, row", "[row for d, row", DILATED),
     Mutant("dilation of the last axis ignored by the copy", "ops.windows:patches", "geometry.dilation[-1] * step", "step", UNEVEN),
-    Mutant("columns in another order", "ops.windows:im2col", "return view.reshape(", "return view[:, :, ::-1].reshape(", ADJOINT_SQUARE),
+    Mutant("columns in another order", "ops.windows:columns", "return patches(padded, geometry).reshape(", "return patches(padded, geometry)[:, :, ::-1].reshape(", ADJOINT_SQUARE),
     Mutant("column index of col2im", "ops.windows:add_columns", "cols[:, :, tap]", "cols[:, :, k - 1 - tap]", ADJOINT_SQUARE),
     Mutant("overlaps overwritten", "ops.windows:add_columns", "] += cols[", "] = cols[", ADJOINT),
     Mutant("padding cropped from the wrong end", "ops.windows:crop", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
@@ -54,7 +54,7 @@ WINDOWS = [
 CONVOLUTION = [
     Mutant("kernel flipped", "ops.conv:correlate", "w_rows = rows(w, groups)", "w_rows = rows(w[..., ::-1, ::-1], groups)", SQUARE),
     Mutant("groups of features exchanged", "ops.conv:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
-    Mutant("groups interleaved", "ops.conv:correlate", "view.reshape(len(view), groups, w_rows.shape[2], -1)", "view.reshape(len(view), w_rows.shape[2], groups, -1).swapaxes(1, 2)", GROUPED),
+    Mutant("groups interleaved", "ops.conv:correlate", "cols.reshape(len(cols), groups, w_rows.shape[2], -1)", "cols.reshape(len(cols), w_rows.shape[2], groups, -1).swapaxes(1, 2)", GROUPED),
     Mutant("bias twice", "ops.conv:correlate", "y_strip += plus[block, ..., positions]", "y_strip += 2 * plus[block, ..., positions]", CONV),
     Mutant("bias gradient averaged over the batch", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.sum(axis=(0, *range(2, dy.ndim))) / len(dy)", CONV),
     Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import run_parts, shares
-from .windows import Geometry, Window, add_columns, crop, pad, padded_sizes, patches, strips
+from .windows import Geometry, Window, add_columns, columns, crop, pad, padded_sizes, patches, strips
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
@@ -108,8 +108,8 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
         for block in cuts(clips, samples):
             padded = pad(x[block], geometry.pads)
             for strip, where, positions in strips(geometry, strip_rows):
-                view = patches(padded[where], strip)  # (n, C, *K, *strip)
-                cols = view.reshape(len(view), groups, w_rows.shape[2], -1)  # here it is copied
+                cols = columns(padded[where], strip)  # (n, C * K, p)
+                cols = cols.reshape(len(cols), groups, w_rows.shape[2], -1)
                 y_strip = y[block, ..., positions]
                 xp.matmul(w_rows, cols, out=y_strip)
                 if plus is not None:

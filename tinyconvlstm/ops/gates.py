@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .. import kernels
 from ..backend import Array, array_module
 from .activations import sigmoid, sigmoid_in_place
 
@@ -64,6 +65,10 @@ def lstm_gates_forward(
     Source: Shi et al. 2015, equation 3.
     """
     xp = array_module(z=z, c_prev=c_prev, w_c=w_c)
+    if kernels.usable(z, c_prev, w_c):
+        gates, c, tanh_c, h = kernels.lstm_gates_forward(z, c_prev, w_c)
+        i, f, g, o = split(gates, 4)
+        return LSTMState(h, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c, gates)
     kind = xp.result_type(z, c_prev) if w_c is None else xp.result_type(z, c_prev, w_c)
     gates = z if in_place and z.dtype == kind else z.astype(kind)
     F = c_prev.shape[1]
@@ -105,6 +110,9 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
     i, f, g, o, c, tanh_c, c_prev, w_c, gates = saved
     dh, dc = dstate
     xp = array_module(dh=dh, dc=dc, c_prev=c_prev)
+    if kernels.usable(dh, dc, gates, c_prev, w_c):
+        dz, dc_prev = kernels.lstm_gates_backward(dh, dc, gates, tanh_c, c_prev, w_c)
+        return dz, dc_prev, peephole_gradient(dz, saved)
     F = c.shape[1]
     # the slopes first, s - s^2 of a sigmoid and 1 - g^2 of the tanh; then factor by factor, in place
     dz = xp.multiply(gates, gates, dtype=xp.result_type(dh, gates))
@@ -131,9 +139,18 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
         return dz, dc_prev, None
     dc_prev += w_ci * dz_i
     dc_prev += w_cf * dz_f
+    return dz, dc_prev, peephole_gradient(dz, saved)
+
+
+def peephole_gradient(dz: Array, saved: LSTMGatesSaved) -> Array | None:
+    """dw_c of w_c's shape from dz (N, 4F, *S): each weight's gradient over all that share it, or None."""
+    c, c_prev, w_c = saved.c, saved.c_prev, saved.w_c
+    if w_c is None:
+        return None
+    dz_i, dz_f, _, dz_o = split(dz, 4)
     axes = (0, *range(2, c.ndim)) if w_c.ndim == 2 else 0  # where one weight is shared
-    dw_c = xp.stack([(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes), (dz_o * c).sum(axes)])
-    return dz, dc_prev, dw_c
+    sums = [(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes), (dz_o * c).sum(axes)]
+    return array_module(dz).stack(sums)
 
 
 class GRUGatesSaved(NamedTuple):

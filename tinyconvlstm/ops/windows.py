@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
+from .. import kernels
 from ..backend import Array, array_module
 
 Sizes = tuple[int, ...]
@@ -160,8 +161,7 @@ def im2col(x: Array, geometry: Geometry, *, fill: float = 0.0) -> Array:
         (N, C * prod(K), prod(S_out)), columns in row-major order of the windows. A kernel of one tap
         at stride 1 without padding copies nothing and returns a view.
     """
-    view = patches(pad(x, geometry.pads, fill), geometry)
-    return view.reshape(x.shape[0], x.shape[1] * geometry.taps, geometry.positions)
+    return columns(pad(x, geometry.pads, fill), geometry)
 
 
 def col2im(cols: Array, geometry: Geometry) -> Array:
@@ -182,6 +182,13 @@ def col2im(cols: Array, geometry: Geometry) -> Array:
     x = array_module(cols).zeros(lead + padded_sizes(geometry), dtype=cols.dtype)
     add_columns(x, cols, geometry)
     return crop(x, geometry.pads)
+
+
+def columns(padded: Array, geometry: Geometry) -> Array:
+    """(N, C * prod(K), prod(S_out)): every window of a padded x (N, C, ...), copied into a column."""
+    if kernels.usable(padded):
+        return kernels.im2col(padded, geometry)
+    return patches(padded, geometry).reshape(len(padded), padded.shape[1] * geometry.taps, geometry.positions)
 
 
 def windows(padded: Array, geometry: Geometry) -> Array:
@@ -236,6 +243,9 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
         (N, C, K1, K2, n1, n2)  ->  (N, C, K2, p1, n2)  ->  (N, C, p1, p2)
     """
     rank, pixels = len(geometry.kernel), spans(geometry)
+    if kernels.usable(padded, cols):
+        kernels.add_columns(padded, cols, geometry, pixels)
+        return
     cols = cols.reshape(padded.shape[:2] + geometry.kernel + geometry.out)
     if not rank:
         padded += cols

@@ -67,8 +67,7 @@ def lstm_gates_forward(
     xp = array_module(z=z, c_prev=c_prev, w_c=w_c)
     if kernels.usable(z, c_prev, w_c):
         gates, c, tanh_c, h = kernels.lstm_gates_forward(z, c_prev, w_c)
-        i, f, g, o = split(gates, 4)
-        return LSTMState(h, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c, gates)
+        return LSTMState(h, c), LSTMGatesSaved._make((*split(gates, 4), c, tanh_c, c_prev, w_c, gates))
     kind = xp.result_type(z, c_prev) if w_c is None else xp.result_type(z, c_prev, w_c)
     gates = z if in_place and z.dtype == kind else z.astype(kind)
     F = c_prev.shape[1]

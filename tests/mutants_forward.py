@@ -121,7 +121,7 @@ TIME = [
     Mutant("dead clips go on, living ones are held", "batch:hold", "where(alive, a, b)", "where(alive, b, a)", PADDED),
     Mutant("last state of the padded step", "layers.recurrent:Recurrent.forward", "ys if self.return_sequences else state.h", "ys if self.return_sequences else ys[-1]", LAST),
     Mutant("second direction not reversed", "layers.recurrent:Bidirectional.__init__", "reverse=True", "reverse=False", test(test_bptt.test_bidirectional_is_two_runs, test_bptt.LSTMCell, "concat")),
-    Mutant("checkpointed scan forgets the state between segments", "bptt:part_checkpointed", "part, state = segment(cell, xs, state, begin", "part, state = segment(cell, xs, states[0], begin", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
+    Mutant("checkpointed scan forgets the state between segments", "bptt:part_checkpointed", "state = segment(cell, xs, state, begin", "state = segment(cell, xs, states[0], begin", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
     Mutant("zs of the wrong step", "cells.maps:Projected.__getitem__", "self.zs[t - self.begin]", "self.zs[0]", IMAGE),
     Mutant("zs of the first steps again", "cells.maps:Projected.__getitem__", "self.saved.x[self.begin : self.begin + self.size]", "self.saved.x[: self.size]", APART),
     Mutant("segments keep their full lengths", "bptt:segment", "lengths - begin", "lengths", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),

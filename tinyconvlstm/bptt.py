@@ -212,12 +212,15 @@ def scan_checkpointed(
     lengths: Array | Sequence[int] | None = None,
     reverse: bool = False,
     h_mask: Array | None = None,
-) -> tuple[Array, State, Checkpoints | Parts]:
+    sequence: bool = True,
+) -> tuple[Array | None, State, Checkpoints | Parts]:
     """`scan` that keeps a state every few steps instead of every step's gates.
 
     Args:
         every: steps of a segment; default ceil(sqrt(T)), which keeps the sum of kept states and of
-            one segment's gates near its least. The others as `scan`.
+            one segment's gates near its least.
+        sequence: False for a loss on the final state alone: ys is None, and takes no memory.
+        The others as `scan`.
     Returns:
         ys and the final state, equal to those of `scan`, and checkpoints for the backward pass.
     """
@@ -229,10 +232,10 @@ def scan_checkpointed(
         xs = reverse_in_time(xs, lengths)
 
     def forward(cell: Cell, *args: Any) -> Any:
-        return part_checkpointed(cell, *args, every=every)
+        return part_checkpointed(cell, *args, every=every, sequence=sequence)
 
-    ys, last, kept = forward_in_parts(forward, cell, xs, state, lengths, reverse, h_mask)
-    return (reverse_in_time(ys, lengths) if reverse else ys), last, kept
+    ys, last, kept = forward_in_parts(forward, cell, xs, state, lengths, reverse, h_mask, sequence)
+    return (reverse_in_time(ys, lengths) if reverse and sequence else ys), last, kept
 
 
 def scan_checkpointed_backward(
@@ -325,6 +328,7 @@ def part_truncated_backward(
         block, dbegin = steps_backward(cell, dys, dend, tape, begin, end, grads, first_loss)
         for t, dz in enumerate(block, start=begin):
             dzs[t] = map_arrays(lambda a, b: a + b, dzs[t], dz) if t in dzs else dz
+        del block, dz  # what later blocks may reach is in dzs
         if begin == 0 and not tape.from_rest:
             dinitial = map_arrays(lambda a, b: a + b, dinitial, dbegin)
         if tape.at_once < T:
@@ -345,15 +349,16 @@ def part_checkpointed(
     ys: Array | None,
     *,
     every: int,
-) -> tuple[Array, State, Checkpoints]:
+    sequence: bool,
+) -> tuple[Array | None, State, Checkpoints]:
     """Segment by segment; of each, the state before it is kept and the tape is let go."""
-    states, parts = [], []
+    states, ys = [], room_for_ys(cell, xs, state) if ys is None and sequence else ys
     for begin in range(0, len(xs), every):
         states.append(state)
         out = None if ys is None else ys[begin : begin + every]
-        part, state = segment(cell, xs, state, begin, every, lengths, h_mask, out)[:2]
-        parts.append(part)
-    ys = array_module(xs).concatenate(parts) if ys is None else ys
+        state = segment(cell, xs, state, begin, every, lengths, h_mask, out)[1]
+        if ys is None:
+            state = state._replace(h=state.h.copy())  # a view would hold the segment's whole sequence
     return ys, state, Checkpoints(xs, states, every, lengths, reverse, h_mask)
 
 
@@ -374,6 +379,7 @@ def part_checkpointed_backward(
         part = None if dys is None else dys[steps]
         out = None if dxs is None else dxs[steps]
         _, dstate, grads = part_backward(cell, part, dstate, tape, input_grad, out, grads)
+        del tape  # before the next one is made
     return dxs, dstate, grads
 
 
@@ -480,24 +486,29 @@ def forward_in_parts(
     lengths: Array | None,
     reverse: bool,
     h_mask: Array | None,
+    sequence: bool = True,
 ) -> tuple[Array, State, Any]:
     """`forward` on every part of the batch, each writing its own columns of ys."""
     slices = shares(xs[0], cell.macs(xs[0]), small=STEP)
     if len(slices) == 1:
         return forward(cell, xs, state, lengths, reverse, h_mask, None)  # type: ignore[no-any-return]
-    h = cell.initial_state(xs[0]).h if state is None else state.h
-    ys = array_module(xs).empty(
-        (len(xs), *h.shape), dtype=array_module(xs).result_type(xs, h, *cell.params.values())
-    )
+    ys = room_for_ys(cell, xs, state) if sequence else None
 
     def part(clips: slice) -> tuple[Array, State, Any]:
-        own = ys[:, clips]
+        own = None if ys is None else ys[:, clips]
         return forward(  # type: ignore[no-any-return]
             cell, xs[:, clips], cut(state, clips), cut(lengths, clips), reverse, cut(h_mask, clips), own
         )
 
     results = run_parts(part, slices)
     return ys, join([last for _, last, _ in results]), Parts(slices, [tape for _, _, tape in results])
+
+
+def room_for_ys(cell: Cell, xs: Array, state: State | None) -> Array:
+    """An empty array for the hidden states of all steps."""
+    h = cell.initial_state(xs[0]).h if state is None else state.h
+    kind = array_module(xs).result_type(xs, h, *cell.params.values())
+    return array_module(xs).empty((len(xs), *h.shape), dtype=kind)
 
 
 def backward_in_parts(

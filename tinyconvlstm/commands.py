@@ -68,6 +68,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """`tinyconvlstm evaluate`."""
     from .demo import draw
     from .job import evaluate
+    from .metrics import nats_per_sequence
 
     path = model_file(args.model)
     job = job_of(args, stored(path.parent / "job.json"))
@@ -78,6 +79,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     print(
         f"error {abs(result.gain):.0%} {'below' if result.gain >= 0 else 'above'} that of copying the last frame"
     )
+    nats = nats_per_sequence(next(iter(result.forecasts.values())), result.truth, logits=False)
+    print(f"{nats:.2f} nats a sequence of {len(result.truth)} frames of {result.truth[0, 0].size} pixels")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         draw(model, job, result, args.out)

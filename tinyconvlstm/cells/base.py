@@ -140,6 +140,11 @@ class TwoMapCell(Cell):
         return state[0] * prod(state[2:]) * self.macs_per_position
 
     @property
+    def dz_blocks(self) -> int:
+        """Blocks of F channels in the dz of a step."""
+        return len(self.gates)
+
+    @property
     def macs_per_position(self) -> int:
         """Multiply-accumulates of one step for one sample at one position of the state."""
         return self.input_map.cost(self.params) + self.state_map.cost(self.params)

@@ -85,6 +85,11 @@ class GRUCell(TwoMapCell):
         grads = {"b_hn": conv_bias_backward(dz_h[:, 2 * self.features :])}
         return GRUGradient(dz_x, dz_h), RNNState(dh_prev), grads
 
+    @property
+    def dz_blocks(self) -> int:
+        """r, u and n for each of the two maps."""
+        return 2 * len(self.gates)
+
     def to_input_map(self, dz: GRUGradient) -> Array:
         """dz with respect to the input map."""
         return dz.x

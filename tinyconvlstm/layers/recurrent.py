@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod, sqrt
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, backend_name
@@ -11,6 +11,7 @@ from ..cells.base import State, TwoMapCell
 from ..ops.dropout import dropout_backward, dropout_forward, dropout_mask
 from ..parameters import Container, prefixed
 from .base import Grads, Layer, Rng, Shape, needed
+from .memory import peak
 from .summary import Cost
 
 
@@ -131,6 +132,16 @@ class Recurrent(Layer):
         kept = h * T * (cell.kept_per_step + 1)  # gates and ys
         y = (T, N, cell.features, *out) if self.return_sequences else (N, cell.features, *out)
         return Cost(y, macs, kept)
+
+    def peaks(self, shape: Shape) -> tuple[tuple[str, int], ...]:
+        """Numbers at the peak of a scan and its backward pass, by the way back; the input and dys not counted."""
+        T = check_time(shape, "Recurrent")[0]
+        half, every = max(1, T // 2), ceil(sqrt(T))
+        return (
+            ("full", peak(self.cell, shape)),
+            (f"truncated, k1 = k2 = {half}", peak(self.cell, shape, k2=half)),
+            (f"checkpointed every {every}", peak(self.cell, shape, every=every)),
+        )
 
 
 class Bidirectional(Container, Layer):

@@ -54,11 +54,15 @@ class Summary:
         rows: one `CostRow` a layer.
         shape: the input shape it holds for.
         itemsize: bytes of a number (4 for float32).
+        peaks: for a recurrent layer, what a training step needs at its peak, in each way back.
     """
 
     rows: tuple[CostRow, ...]
     shape: Shape
     itemsize: int
+    peaks: tuple[
+        tuple[str, int], ...
+    ] = ()  # of a recurrent layer: (way back through time, numbers at the peak)
 
     @property
     def params(self) -> int:
@@ -100,7 +104,8 @@ class Summary:
         note = (
             f"input {'x'.join(map(str, self.shape))}; MACs of one forward pass; activations kept for backward"
         )
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note])
+        peaks = [f"peak of a step, {name}: {si(numbers * self.itemsize)}B" for name, numbers in self.peaks]
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note, *peaks])
 
 
 def summarise(layer: Any, shape: Shape) -> Summary:
@@ -108,7 +113,7 @@ def summarise(layer: Any, shape: Shape) -> Summary:
     cost = layer.cost(tuple(shape))
     rows = cost.rows or Cost.of([("0", layer, cost)]).rows
     itemsize = next((int(a.dtype.itemsize) for a in layer.params.values()), 4)
-    return Summary(rows, tuple(shape), itemsize)
+    return Summary(rows, tuple(shape), itemsize, layer.peaks(tuple(shape)) if hasattr(layer, "peaks") else ())
 
 
 def si(number: int) -> str:

@@ -1,0 +1,114 @@
+"""The formula of a training step's peak memory, against what NumPy really asks for."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tinyconvlstm import (
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    scan,
+    scan_backward,
+    scan_checkpointed,
+    scan_checkpointed_backward,
+    scan_truncated_backward,
+    set_threads,
+)
+from tinyconvlstm.layers import Recurrent
+from tinyconvlstm.layers.memory import peak
+
+CASES = {
+    "2d": (LSTMCell(8, 64, (3, 3)), (12, 4, 8, 32, 32)),
+    "2d, wide input": (LSTMCell(64, 64, (3, 3)), (8, 2, 64, 32, 32)),
+    "1d": (LSTMCell(8, 32, (5,)), (40, 8, 8, 256)),
+    "RNN": (RNNCell(8, 32, (3, 3)), (16, 8, 8, 32, 32)),
+    "GRU": (GRUCell(8, 32, (3, 3)), (16, 8, 8, 32, 32)),
+    "dense": (LSTMCell(128, 128), (60, 64, 128)),
+}
+
+
+def measured(cell, shape, *, k2=None, every=None):
+    """Bytes at the peak of a scan and its backward pass."""
+    rng = np.random.default_rng(0)
+    xs = rng.standard_normal(shape, dtype=np.float32)
+    dys = rng.standard_normal((shape[0], *cell.initial_state(xs[0]).h.shape), dtype=np.float32)
+
+    def run():
+        if every:
+            kept = scan_checkpointed(cell, xs, every=every)[2]
+            return scan_checkpointed_backward(cell, dys, None, kept)
+        tape = scan(cell, xs)[2]
+        if k2:
+            return scan_truncated_backward(cell, dys, None, tape, k1=k2, k2=k2)
+        return scan_backward(cell, dys, None, tape)
+
+    set_threads(1)
+    try:
+        run()  # what is made once and kept is not counted
+        tracemalloc.start()
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        set_threads(None)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("mode", ["full", "truncated", "checkpointed"])
+def test_the_formula_holds_to_a_tenth(name, mode):
+    cell, shape = CASES[name]
+    settings = {"full": {}, "truncated": {"k2": shape[0] // 2}, "checkpointed": {"every": 4}}[mode]
+    assert measured(cell, shape, **settings) == pytest.approx(4 * peak(cell, shape, **settings), rel=0.1)
+
+
+def test_the_summary_prints_the_peaks():
+    cell, shape = CASES["2d"]
+    text = str(Recurrent(cell).summary(shape))
+    assert f"peak of a step, full: {4 * peak(cell, shape) / 1e6:.3g} MB" in text
+    assert "peak of a step, truncated, k1 = k2 = 6: " in text
+    assert "peak of a step, checkpointed every 4: " in text
+
+
+def test_sixteen_times_the_steps_in_the_memory_of_full_bptt():
+    """A loss on the final state: checkpointed, 16 T steps need less than T steps need with full BPTT."""
+    cell, T = LSTMCell(1, 8, (3, 3)), 64
+    rng = np.random.default_rng(0)
+    long = rng.standard_normal((16 * T, 1, 1, 16, 16), dtype=np.float32)
+    last = cell.initial_state(long[0])._replace(h=np.ones((1, 8, 16, 16), np.float32))
+
+    def full(xs):
+        tape = scan(cell, xs)[2]
+        return scan_backward(cell, None, last, tape, input_grad=False)
+
+    def checkpointed(xs):
+        kept = scan_checkpointed(cell, xs, sequence=False)[2]
+        return scan_checkpointed_backward(cell, None, last, kept, input_grad=False)
+
+    peaks = []
+    for run, xs in ((full, long[:T]), (checkpointed, long)):
+        run(xs)
+        tracemalloc.start()
+        run(xs)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0]
+    expected, found = full(long[:T])[2], checkpointed(long[:T])[2]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_without_the_sequence_everything_else_is_the_same(rng):
+    cell, xs = LSTMCell(2, 3, (3,), dtype=np.float64), rng.standard_normal((7, 3, 2, 5))
+    for settings in ({}, {"lengths": [2, 7, 4], "reverse": True}):
+        ys, last, kept = scan_checkpointed(cell, xs, **settings)
+        none, same, lean = scan_checkpointed(cell, xs, sequence=False, **settings)
+        assert ys.shape == (7, 3, 3, 5)
+        assert none is None
+        np.testing.assert_array_equal(same.c, last.c)
+        one, other = (scan_checkpointed_backward(cell, None, last, k) for k in (kept, lean))
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[2]["w_h"], other[2]["w_h"])

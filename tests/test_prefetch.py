@@ -1,0 +1,57 @@
+"""Batches made ahead are the same batches, in the same order, and leave no thread."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from tinyconvlstm.backend import to_numpy
+from tinyconvlstm.data.prefetch import Prefetch
+
+
+def frames(step: int) -> dict[str, np.ndarray]:
+    return {"frames": np.random.default_rng(step).standard_normal((3, 2)), "labels": np.arange(2) + step}
+
+
+def test_the_same_batches_in_any_order_of_steps(backend):
+    threads = threading.active_count()
+    with Prefetch(frames, backend) as batch:
+        for step in (0, 1, 2, 7, 8, 3, 3, 0):
+            found = to_numpy(batch(step))
+            for name, expected in frames(step).items():
+                np.testing.assert_array_equal(found[name], expected)
+    assert threading.active_count() == threads
+
+
+def test_the_next_batch_is_made_before_it_is_asked_for():
+    made, started = [], threading.Event()
+
+    def batch(step):
+        made.append((step, threading.current_thread().name))
+        if step == 1:
+            started.set()
+        return np.ones(step)
+
+    with Prefetch(batch) as ahead:
+        ahead(0)
+        assert started.wait(10)
+        ahead(1)
+    assert [step for step, _ in made][:2] == [0, 1]
+    assert made[1][1].startswith("tinyconvlstm prefetch")
+
+
+def test_an_error_comes_with_its_own_step():
+    def batch(step):
+        if step == 2:
+            raise ValueError("clip 2 is broken")
+        return np.zeros(step)
+
+    with Prefetch(batch) as ahead:
+        ahead(0)
+        assert len(ahead(1)) == 1
+        with pytest.raises(ValueError, match="clip 2 is broken"):
+            ahead(2)
+    with pytest.raises(ValueError, match=r"outside of its block, expected `with Prefetch"):
+        ahead(0)

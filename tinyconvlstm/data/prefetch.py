@@ -1,0 +1,54 @@
+"""The next batch is made, and copied to the GPU, while this one is being computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ..backend import on_own_stream
+
+
+class Prefetch:
+    """A `batch(step)` function that makes step + 1 in the background.
+
+        with Prefetch(clips, backend="cupy") as batch:
+            train(model, ..., batch, ...)
+
+    The batches are those of the function, in any order of steps: what was made ahead and is not asked
+    for is dropped, so resuming stays exact. An error of the function is raised where its batch is
+    asked for. On CuPy the copy goes through page-locked memory on a stream of its own. Leaving the
+    block waits for the thread, and none is left behind.
+
+    Args:
+        batch: step -> a tree of NumPy arrays.
+        backend: where the arrays go, "numpy" or "cupy".
+    """
+
+    def __init__(self, batch: Callable[[int], Any], backend: str = "numpy") -> None:
+        self.batch, self.backend = batch, backend
+        self.pool: ThreadPoolExecutor | None = None
+        self.ahead: tuple[int, Future[Any]] | None = None
+
+    def __enter__(self) -> Prefetch:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="tinyconvlstm prefetch")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool = self.ahead = None
+
+    def __call__(self, step: int) -> Any:
+        """The batch of a step."""
+        if self.pool is None:
+            raise ValueError("prefetch is used outside of its block, expected `with Prefetch(...) as batch:`")
+        expected = self.ahead if self.ahead and self.ahead[0] == step else None
+        arrays, ready = expected[1].result() if expected else self.make(step)
+        self.ahead = (step + 1, self.pool.submit(self.make, step + 1))
+        ready()
+        return arrays
+
+    def make(self, step: int) -> tuple[Any, Callable[[], None]]:
+        """The batch on the backend, and what to call before using it."""
+        return on_own_stream(self.batch(step), self.backend)

@@ -1,0 +1,66 @@
+"""How precisely a GPU multiplies: named options for the matrix products, and halves for storage.
+
+    "float32"   every bit of both factors; the default
+    "tf32"      factors rounded to 10 bits of mantissa, products added in float32: tensor cores
+    "float16"   arrays stored in half the memory (`stored`), computed in float32 (`loaded`)
+
+On the CPU only storage in float16 changes anything; products are float32 as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, available, map_arrays
+
+PRECISIONS = ("float32", "tf32")
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Compute CuPy's float32 matrix products as "float32" or "tf32" inside the block.
+
+        with products("tf32"):
+            ys, state, tape = scan(cell, xs)
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+    if "cupy" not in sys.modules or "cupy" not in available():
+        yield
+        return
+    switch = sys.modules["cupy"]._core._routines_linalg  # what the environment's CUPY_TF32 sets at its start
+    before = switch.get_compute_type(np.float32)
+    wanted = {"float32": switch.COMPUTE_TYPE_FP32, "tf32": switch.COMPUTE_TYPE_TF32}[precision]
+    switch.set_compute_type(np.float32, wanted)
+    try:
+        yield
+    finally:
+        switch.set_compute_type(np.float32, before)
+
+
+def stored(tree: Any) -> Any:
+    """The float32 arrays of a tree in float16: half the memory, about 3 digits, at most 65504."""
+    return map_arrays(lambda a: a.astype(np.float16) if a.dtype == np.float32 else a, tree)
+
+
+def loaded(tree: Any) -> Any:
+    """The float16 arrays of a tree in float32, to compute with."""
+    return map_arrays(lambda a: a.astype(np.float32) if a.dtype == np.float16 else a, tree)
+
+
+def rounded_to_tf32(x: Array) -> Array:
+    """float32 numbers as a TF32 product sees them: 10 bits of mantissa, to nearest, ties to even.
+
+    For measuring on a CPU what the option costs.
+    """
+    bits = x.view(np.uint32)
+    kept = bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))
+    return (kept & np.uint32(0xFFFFE000)).view(np.float32)

@@ -1,0 +1,300 @@
+"""docs/benchmarks.md: the tables, where the time goes, memory, and how cost grows."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinyconvlstm as tcl
+from tinyconvlstm.info import blas
+from tinyconvlstm.layers.memory import peak
+from tinyconvlstm.ops import conv, gates
+from tinyconvlstm.ops import windows as windows_module
+
+from . import ours_peer
+from .__main__ import HEAD, Row, line
+from .cases import CASES
+
+
+def write(
+    path: Path, rows: list[Row], versions: list[str], args: argparse.Namespace, tuned: list[Row]
+) -> None:
+    """Measure what is left and write the page; the text before the mark stays."""
+    before, mark, _ = path.read_text(encoding="utf-8").partition("<!-- measured -->\n")
+    parts = [
+        machine(versions, args),
+        *tables(rows),
+        *tuned_table(tuned),
+        profiles(),
+        memory(),
+        growth(path.parent),
+    ]
+    path.write_text(before + mark + "\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def machine(versions: list[str], args: argparse.Namespace) -> str:
+    """What was measured on what."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = [
+            entry.partition(":")[2].strip()
+            for entry in cpuinfo.read_text().splitlines()
+            if "model name" in entry
+        ]
+        name = found[0] if found else name
+    peak_rate = product_rate()
+    return (
+        f"Measured on {name}, {len(os.sched_getaffinity(0))} cores, {args.threads} threads for every contender; "
+        f"{platform.system()}, Python {platform.python_version()}, BLAS {blas()}; {'; '.join(versions)}. "
+        f"A product of two 2048 x 2048 matrices runs at {peak_rate:.0f} GFLOP/s on all cores. "
+        "dx says whether the gradient of the input is made. float32; medians of paired turns."
+    )
+
+
+def product_rate() -> float:
+    """GFLOP/s of a large matrix product."""
+    a = np.ones((2048, 2048), np.float32)
+    return 2 * 2048**3 / min(timed(lambda: a @ a) for _ in range(7)) / 1e9
+
+
+def timed(function: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def tables(rows: list[Row]) -> list[str]:
+    """A table for each peer."""
+    titles = {
+        "torch": "PyTorch, eager",
+        "keras": "Keras on PyTorch",
+        "dezero": "DeZero",
+        "numpy_ml": "numpy-ml",
+    }
+    found = []
+    for peer, title in titles.items():
+        own = [row for row in rows if row.peer == peer]
+        if own:
+            found.append(f"## Beside {title}\n\n{HEAD}\n" + "\n".join(map(line, own)))
+    return found
+
+
+def tuned_table(rows: list[Row]) -> list[str]:
+    """The same with other BLAS kernels."""
+    if not rows:
+        return []
+    text = (
+        "## With OpenBLAS's Haswell kernels\n\nOn AMD's Zen 4, OpenBLAS chooses kernels for Intel's SkylakeX. Its Haswell "
+        "kernels are 6 to 10 % faster there, and more on small products. The environment chooses them, before NumPy is "
+        "imported: `OPENBLAS_CORETYPE=Haswell`. Beside PyTorch, which has its own library:\n\n"
+    )
+    return [text + HEAD + "\n" + "\n".join(map(line, rows))]
+
+
+def profiles() -> str:
+    """Seconds of one thread in products and elsewhere, beside the bound of the products alone."""
+    head = (
+        "## Where the time goes\n\nOne thread, gradient of the input included. The bound is the time of the "
+        "multiply-accumulates at the speed of a 2048 x 2048 product of one thread.\n\n"
+        "| case | all (ms) | bound | products | patches | columns added | gates | padding | the rest |\n"
+        + 9 * "|---"
+        + "|\n"
+    )
+    lines = []
+    tcl.set_threads(1)
+    try:
+        rate = product_rate() * 1e9
+        for name in ("S", "M", "L", "Shi"):
+            case = CASES[name]
+            run = ours_peer.prepare(case, case.arrays(), True)
+            run()
+            with stopwatch() as spent:
+                total = timed(run)
+            rest = total - sum(spent.values())
+            bound = 2 * 3 * macs(case.sizes) / rate
+            cells = [spent[k] for k in ("products", "patches", "columns", "gates", "padding")]
+            lines.append(
+                "| " + " | ".join([name, *(f"{1e3 * t:.0f}" for t in (total, bound, *cells, rest))]) + " |"
+            )
+    finally:
+        tcl.set_threads(None)
+    return head + "\n".join(lines)
+
+
+def macs(s: dict[str, Any]) -> int:
+    """Multiply-accumulates of a ConvLSTM's forward pass; the first step has no state to convolve."""
+    positions, taps = math.prod(s["S"]), s["k"] ** len(s["S"])
+    return s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"])
+
+
+@contextmanager
+def stopwatch() -> Iterator[dict[str, float]]:
+    """Time the parts of a scan while the block runs."""
+    spent = dict.fromkeys(("products", "patches", "columns", "gates", "padding"), 0.0)
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args, **kwargs)
+            spent[name] += time.perf_counter() - began
+            return result
+
+        return call
+
+    class Watched:
+        matmul = staticmethod(watched("products", np.matmul))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+    from tinyconvlstm.cells import lstm
+
+    places: list[tuple[Any, str, Any]] = [
+        (conv, "array_module", lambda *a, **k: Watched()),
+        (conv, "columns", watched("patches", windows_module.columns)),
+        (conv, "patches", watched("patches", windows_module.patches)),
+        (conv, "add_columns", watched("columns", windows_module.add_columns)),
+        (conv, "pad", watched("padding", windows_module.pad)),
+        (lstm, "lstm_gates_forward", watched("gates", gates.lstm_gates_forward)),
+        (lstm, "lstm_gates_backward", watched("gates", gates.lstm_gates_backward)),
+    ]
+    kept = [(module, name, getattr(module, name)) for module, name, _ in places]
+    for module, name, function in places:
+        setattr(module, name, function)
+    try:
+        yield spent
+    finally:
+        for module, name, function in kept:
+            setattr(module, name, function)
+
+
+def memory() -> str:
+    """Peak against the formula, and what checkpoints buy."""
+    cell, shape = tcl.LSTMCell(8, 64, (3, 3)), (32, 4, 8, 32, 32)
+    lines = [
+        "## Memory",
+        "",
+        f"A training step of a ConvLSTM, {shape[2]} to {cell.features} channels, 3 x 3, {shape[0]} steps of "
+        f"{shape[1]} clips of {shape[3]} x {shape[4]} pixels; the input and the upstream gradient not counted.",
+        "",
+        "| way back | formula (MB) | measured (MB) | measured / formula | time / full |",
+        "|---|---|---|---|---|",
+    ]
+    modes: list[tuple[str, dict[str, int]]] = [("full", {}), ("truncated, k1 = k2 = 16", {"k2": 16})]
+    modes += [(f"checkpointed every {every}", {"every": every}) for every in (2, 4, 6, 8, 16)]
+    base = 0.0
+    for name, settings in modes:
+        run = step_of(cell, shape, **settings)
+        run()
+        seconds = statistics.median(timed(run) for _ in range(3))
+        base = base or seconds
+        held, predicted = traced(run), 4 * peak(cell, shape, **settings)
+        lines.append(
+            f"| {name} | {predicted / 1e6:.0f} | {held / 1e6:.0f} | {held / predicted:.2f} | {seconds / base:.2f} |"
+        )
+    small, T = tcl.LSTMCell(1, 8, (3, 3)), 64
+    last = small.initial_state(np.ones((1, 1, 16, 16), np.float32))._replace(
+        h=np.ones((1, 8, 16, 16), np.float32)
+    )
+    xs = np.random.default_rng(0).standard_normal((16 * T, 1, 1, 16, 16), dtype=np.float32)
+
+    def full(xs: Any) -> None:
+        tcl.scan_backward(small, None, last, tcl.scan(small, xs)[2], input_grad=False)
+
+    def checkpointed(xs: Any) -> None:
+        kept = tcl.scan_checkpointed(small, xs, sequence=False)[2]
+        tcl.scan_checkpointed_backward(small, None, last, kept, input_grad=False)
+
+    full(xs[:T]), checkpointed(xs)
+    budget, needed = traced(lambda: full(xs[:T])), traced(lambda: checkpointed(xs))
+    times = [(timed(lambda: checkpointed(xs)), timed(lambda: full(xs))) for _ in range(3)]
+    ratio = statistics.median(a / b for a, b in times)
+    lines += [
+        "",
+        f"A loss on the final state alone (`sequence=False`): full BPTT of {T} steps peaks at {budget / 1e6:.2f} MB; "
+        f"checkpointed, {16 * T} steps peak at {needed / 1e6:.2f} MB, with the same gradients, in {ratio:.2f} times "
+        f"the time of full BPTT over {16 * T} steps.",
+    ]
+    return "\n".join(lines)
+
+
+def step_of(cell: Any, shape: tuple[int, ...], *, k2: int = 0, every: int = 0) -> Callable[[], Any]:
+    """A scan and its backward pass."""
+    rng = np.random.default_rng(0)
+    xs = rng.standard_normal(shape, dtype=np.float32)
+    dys = rng.standard_normal((shape[0], *cell.initial_state(xs[0]).h.shape), dtype=np.float32)
+
+    def run() -> Any:
+        if every:
+            return tcl.scan_checkpointed_backward(
+                cell, dys, None, tcl.scan_checkpointed(cell, xs, every=every)[2]
+            )
+        tape = tcl.scan(cell, xs)[2]
+        if k2:
+            return tcl.scan_truncated_backward(cell, dys, None, tape, k1=k2, k2=k2)
+        return tcl.scan_backward(cell, dys, None, tape)
+
+    return run
+
+
+def traced(run: Callable[[], Any]) -> int:
+    """Bytes at the peak."""
+    tracemalloc.start()
+    run()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return held
+
+
+def growth(folder: Path) -> str:
+    """Time and memory as one size grows, drawn beside the predicted law."""
+    from matplotlib.figure import Figure
+
+    base = {"T": 6, "N": 4, "C": 32, "F": 32, "side": 32, "k": 3}
+    grown = {"T": (3, 6, 12, 24), "N": (2, 4, 8, 16), "C": (16, 32, 64, 128), "F": (16, 32, 64, 128)}
+    grown |= {"side": (16, 24, 32, 48, 64), "k": (1, 3, 5, 7)}
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    for axis, (name, values) in zip(axes, grown.items(), strict=True):
+        times, held, law, formula = [], [], [], []
+        for value in values:
+            s = base | {name: value}
+            cell = tcl.LSTMCell(s["C"], s["F"], (s["k"], s["k"]))
+            shape = (s["T"], s["N"], s["C"], s["side"], s["side"])
+            run = step_of(cell, shape)
+            run()
+            times.append(min(timed(run) for _ in range(3)))
+            held.append(traced(run) / 1e6)
+            law.append(macs({**s, "S": (s["side"],) * 2}))
+            formula.append(4 * peak(cell, shape) / 1e6)
+        at = values.index(base[name])
+        scale = times[at] / law[at]
+        axis.loglog(values, [1e3 * t for t in times], "o-", color="#0072b2", label="time (ms)")
+        axis.loglog(values, [1e3 * scale * m for m in law], "--", color="#0072b2", label="as the products")
+        axis.loglog(values, held, "s-", color="#d55e00", label="peak memory (MB)")
+        axis.loglog(values, formula, ":", color="#d55e00", label="formula")
+        axis.set_xticks(values, [str(v) for v in values])
+        axis.minorticks_off()
+        axis.set_title(
+            {"side": "side of the image, H = W", "k": "side of the kernel"}.get(name, name), fontsize=10
+        )
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(folder / "growth.png", dpi=110)
+    return (
+        "## How cost grows\n\nA ConvLSTM's forward and backward pass around T = 6, N = 4, C = F = 32, 32 x 32 pixels, 3 x 3, one size "
+        "changed at a time, on logarithmic axes. Time is predicted from the multiply-accumulates alone, through the "
+        "middle point; memory by the formula of `summary()`, without fitting.\n\n![time and memory against each size](growth.png)"
+    )

@@ -6,18 +6,21 @@ from math import ceil, prod
 
 import numpy as np
 
+from .. import bptt
 from ..cells.base import TwoMapCell
+from ..ops.conv import PATCH_BYTES
+from ..parallel import shares
 
 Shape = tuple[int, ...]
 
 
 def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | None = None) -> int:
-    """Numbers that a scan and its backward pass hold at their peak, threads' patches apart.
+    """Numbers that a scan and its backward pass hold at their peak.
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T h (kept_per_step + 1)      gates, cells and ys
-        full   = tape + dxs + dz of the steps taken at once (and their columns, where several) + 8 h
-                 + the parameters' gradients, and the largest of them once more
+        full   = tape + dxs + dz of the steps taken at once + 8 h + the parameters' gradients, and the
+                 largest of them once more + the patches that the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
@@ -35,16 +38,36 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
         return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
-    step = at_once * z
-    if not cell.kernel or at_once > 1:  # put together for one product: dz, what was read, its columns
-        columns = h * prod(cell.state_map.kernel) if cell.kernel else 0
-        step += at_once * (z + h + columns)
+    step = at_once * z + patches(cell, shape, at_once)
+    if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
+        step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]
     return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + 8 * h + sum(sizes) + max(sizes)
 
 
+def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
+    """Numbers of the patches of the map that has most, in all threads: what a weight gradient unfolds."""
+    if not cell.kernel:
+        return 0
+    T, N, C, *S = shape
+    frame = like(cell, shape[1:])
+    parts = len(shares(frame, cell.macs(frame), small=bptt.STEP))
+    maps = [(cell.features, cell.params["w_h"])] + ([(C, cell.params["w_x"])] if C else [])
+    found = []
+    for channels, w in maps:
+        columns = channels * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
+        room = max(PATCH_BYTES["numpy"] // int(w.dtype.itemsize), 4 * int(w.size))
+        block = min(-(-N // parts) * columns, max(room, min(columns, 2 * room)))
+        found.append(at_once * parts * (block + block // w.shape[-1] + 2 * int(w.size)))
+    return max(found)
+
+
+def like(cell: TwoMapCell, shape: Shape) -> np.ndarray:
+    """An array of a shape that takes no memory, with the cell's dtype."""
+    return np.broadcast_to(np.zeros((), next(iter(cell.params.values())).dtype), shape)
+
+
 def steps_at_once_of(cell: TwoMapCell, shape: Shape) -> int:
     """For how many steps the cell takes its maps' gradients together."""
-    dtype = next(iter(cell.params.values())).dtype
-    return int(cell.steps_at_once(np.broadcast_to(np.zeros((), dtype), shape)))
+    return int(cell.steps_at_once(like(cell, shape)))

@@ -84,8 +84,8 @@ CELLS_BACKWARD = [
     Mutant("bias of a cell without input: one step", "cells.maps:BiasMap.add_weight_grads", "reversed(dzs)", "dzs[:1]", gradient("cell/ConvGRU 1d without input")),
 ]  # fmt: skip
 
-STEPS, WINDOWS, WHOLE = "bptt:steps_backward", "bptt:part_truncated_backward", "bptt:backward_in_parts"
-AGAIN, FULL = "bptt:part_checkpointed_backward", "bptt:part_backward"
+STEPS, WINDOWS, WHOLE = "loops:steps_backward", "loops:part_truncated_backward", "bptt:backward_in_parts"
+AGAIN, FULL = "loops:part_checkpointed_backward", "loops:part_backward"
 TWO_RUNS = test(test_bptt.test_bidirectional_is_two_runs, test_bptt.LSTMCell, "concat")
 ABSENT = test(test_bptt.test_absent_gradients_count_as_zero, (True, False, False))
 PADDED_SUM = test(
@@ -131,12 +131,12 @@ THROUGH_TIME = [
     Mutant("recomputed without recurrent mask", AGAIN, "lengths, h_mask)[2]", "lengths, None)[2]", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
     Mutant("recomputed without lengths", AGAIN, "every, lengths, h_mask)[2]", "every, None, h_mask)[2]", SEGMENTS),
     Mutant("dys of the wrong segment", AGAIN, "dys[steps]", "dys[:every] if steps.stop <= len(xs) else dys[steps]", CHECKPOINTED),
-    Mutant("maps' gradients of the first steps alone", "bptt:maps_backward", "tape.steps[begin:end]", "tape.steps[: end - begin]", APART),
-    Mutant("dxs of the first steps alone", "bptt:maps_backward", "dxs[begin:end]", "dxs[: end - begin]", APART),
+    Mutant("maps' gradients of the first steps alone", "loops:maps_backward", "tape.steps[begin:end]", "tape.steps[: end - begin]", APART),
+    Mutant("dxs of the first steps alone", "loops:maps_backward", "dxs[begin:end]", "dxs[: end - begin]", APART),
     Mutant("projection of the first steps alone", "cells.base:TwoMapCell.projection_of", "saved.x[begin:end]", "saved.x[: end - begin]", APART),
     Mutant("parts' gradients not added", WHOLE, "add_to(grads, name, value)", "pass", IN_PARTS),
     Mutant("parts of dys exchanged", WHOLE, "dys[:, clips]", "dys[:, clips][:, ::-1]", IN_PARTS),
-    Mutant("states of a part exchanged", "bptt:forward_in_parts", "cut(state, clips)", "map_arrays(lambda a: a[::-1], cut(state, clips))", IN_PARTS),
+    Mutant("states of a part exchanged", "bptt:forward_in_parts", "cut(state, clips)", "type(state)(*(a[::-1] for a in cut(state, clips)))", IN_PARTS),
     Mutant("directions' gradients exchanged", "layers.recurrent:Bidirectional.backward", '"forward": dy[(*lead, slice(features))]', '"forward": dy[(*lead, slice(features))][::-1]', TWO_RUNS),
     Mutant("second direction's dx lost", "layers.recurrent:Bidirectional.backward", "dx + part", "dx", TWO_RUNS),
     Mutant("input dropout's mask missing in backward", "layers.recurrent:Recurrent.backward_with_state", "dropout_backward(dxs, saved.dropout)", "dxs", test(test_gradcheck.test_layers_over_time_pass_and_report_the_step, "dropout")),

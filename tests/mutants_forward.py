@@ -105,7 +105,7 @@ OTHERS = [
 APART = test(
     test_parallel.test_steps_taken_together_and_apart_give_the_same_bits, test_parallel.LSTMCell, "full"
 )
-SCAN, LOOP = "bptt:scan", "bptt:part_forward"
+SCAN, LOOP = "bptt:scan", "loops:part_forward"
 TIME = [
     Mutant("state not passed on", LOOP, "cell.step(zs[t], state, h_mask)", "cell.step(zs[t], cell.initial_state(xs[0]), h_mask)", DENSE),
     Mutant("given state ignored", LOOP, "if from_rest else state", "", DENSE),
@@ -121,10 +121,10 @@ TIME = [
     Mutant("dead clips go on, living ones are held", "batch:hold", "where(alive, a, b)", "where(alive, b, a)", PADDED),
     Mutant("last state of the padded step", "layers.recurrent:Recurrent.forward", "ys if self.return_sequences else state.h", "ys if self.return_sequences else ys[-1]", LAST),
     Mutant("second direction not reversed", "layers.recurrent:Bidirectional.__init__", "reverse=True", "reverse=False", test(test_bptt.test_bidirectional_is_two_runs, test_bptt.LSTMCell, "concat")),
-    Mutant("checkpointed scan forgets the state between segments", "bptt:part_checkpointed", "state = segment(cell, xs, state, begin", "state = segment(cell, xs, states[0], begin", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
+    Mutant("checkpointed scan forgets the state between segments", "loops:part_checkpointed", "state = segment(cell, xs, state, begin", "state = segment(cell, xs, states[0], begin", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
     Mutant("zs of the wrong step", "cells.maps:Projected.__getitem__", "self.zs[t - self.begin]", "self.zs[0]", IMAGE),
     Mutant("zs of the first steps again", "cells.maps:Projected.__getitem__", "self.saved.x[self.begin : self.begin + self.size]", "self.saved.x[: self.size]", APART),
-    Mutant("segments keep their full lengths", "bptt:segment", "lengths - begin", "lengths", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
+    Mutant("segments keep their full lengths", "loops:segment", "lengths - begin", "lengths", test(test_bptt.test_checkpointed_equals_stored, test_bptt.LSTMCell, 1, 2)),
 ]  # fmt: skip
 
 FORWARD = {

@@ -11,7 +11,19 @@ import pytest
 
 import tinyconvlstm
 
-HEAVY = {"matplotlib", "mpi4py", "threadpoolctl", "PIL", "tqdm", "safetensors", "cupy", "torch", "scipy", "pandas", "IPython"}
+HEAVY = {
+    "matplotlib",
+    "mpi4py",
+    "threadpoolctl",
+    "PIL",
+    "tqdm",
+    "safetensors",
+    "cupy",
+    "torch",
+    "scipy",
+    "pandas",
+    "IPython",
+}
 MODULES = [m.name for m in pkgutil.walk_packages(tinyconvlstm.__path__, "tinyconvlstm.")]
 
 

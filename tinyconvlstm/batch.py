@@ -91,3 +91,45 @@ def join(trees: Sequence[Any], axis: int = 0) -> Any:
         joined = [join(values, axis) for values in zip(*trees, strict=True)]
         return type(first)(*joined) if hasattr(first, "_fields") else type(first)(joined)
     return first
+
+
+class Parts(NamedTuple):
+    """The tapes, or checkpoints, of a scan whose batch was cut into parts."""
+
+    slices: list[slice]  # of the batch
+    tapes: list[Any]
+
+    @property
+    def steps(self) -> JoinedSteps:
+        """As of one tape, for those who want to look."""
+        return JoinedSteps([tape.steps for tape in self.tapes])
+
+    @property
+    def last(self) -> State:
+        """The final state of the whole batch."""
+        return join([tape.last for tape in self.tapes])
+
+    @property
+    def projection(self) -> Any:
+        """What the input map kept, for the whole batch."""
+        return join([tape.projection for tape in self.tapes], axis=1)
+
+    @property
+    def reverse(self) -> bool:
+        """Whether the scan read its clips backwards."""
+        return bool(self.tapes[0].reverse)
+
+
+class JoinedSteps(Sequence[Any]):
+    """Steps of the parts, put together one at a time, when asked for."""
+
+    def __init__(self, parts: list[list[Any]]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, t: Any) -> Any:
+        if isinstance(t, slice):
+            return [self[k] for k in range(*t.indices(len(self)))]
+        return join([steps[t] for steps in self.parts])

@@ -8,7 +8,7 @@ weight's gradient is a plain sum over time. That is the whole of BPTT:
     checkpointed  `scan_checkpointed_backward`  exact; keeps a state every few steps, recomputes the rest
 
 The clips of a batch meet only where their weights' gradients are added. So a large batch is cut into
-parts, and the same lines run on every part, each in a thread (`parallel.py`). Read `cells/base.py`
+parts, and the loops of `loops.py` run on every part, each in a thread (`parallel.py`). Read `cells/base.py`
 first. Sources: Werbos 1990, "Backpropagation through time: what it does and how to do it";
 truncated: Williams & Peng 1990, section 4 (their h' is k1, their h is k2); checkpointed: Chen et al.
 2016, arXiv 1604.06174, section 4.
@@ -17,89 +17,32 @@ truncated: Williams & Peng 1990, section 4 (their h' is k1, their h is k2); chec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .backend import Array, array_module, map_arrays
-from .batch import alive_steps, check_sequence, cut, filled, hold, join, reverse_in_time, where
+from .backend import Array, array_module
+from .batch import Parts, check_sequence, cut, join, reverse_in_time
 from .cells.base import Cell, State
-from .cells.maps import Grads, add_to, rest
+from .cells.maps import Grads, add_to
+from .loops import (
+    Checkpoints,
+    Tape,
+    part_backward,
+    part_checkpointed,
+    part_checkpointed_backward,
+    part_forward,
+    part_truncated_backward,
+    room_for_ys,
+)
 from .parallel import run_parts, shares
 
-STEP = (
-    5_000_000  # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
-)
+# multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
+STEP = 5_000_000
 
 # A block that is freed untouched costs nothing, and tells the C library's allocator to keep freed memory
 # of up to this size for the next step; else it goes back to the kernel, which zeroes it page by page.
 np.empty((32 << 20) - 8192, np.uint8)
-
-
-class Tape(NamedTuple):
-    """What a scan keeps for its backward pass."""
-
-    projection: Any  # saved of cell.project
-    steps: list[Any]  # saved of cell.step, T of them
-    alive: Array | None  # (T, N) True where t < lengths[n]; None when all clips are whole
-    lengths: Array | None
-    reverse: bool
-    last: State  # the final state, for shapes
-    from_rest: bool  # no initial state was given: zero is a constant, and gets no gradient
-    at_once: int  # for how many steps the maps' gradients are taken together
-
-
-class Checkpoints(NamedTuple):
-    """What a checkpointed scan keeps: the inputs, and the state before every segment."""
-
-    xs: Array  # (T, N, C, *S)
-    states: list[State | None]  # None before the first step of a scan from rest
-    every: int
-    lengths: Array | None
-    reverse: bool
-    h_mask: Array | None
-
-
-class Parts(NamedTuple):
-    """The tapes, or checkpoints, of a scan whose batch was cut into parts."""
-
-    slices: list[slice]  # of the batch
-    tapes: list[Any]
-
-    @property
-    def steps(self) -> JoinedSteps:
-        """As of one tape, for those who want to look."""
-        return JoinedSteps([tape.steps for tape in self.tapes])
-
-    @property
-    def last(self) -> State:
-        """The final state of the whole batch."""
-        return join([tape.last for tape in self.tapes])
-
-    @property
-    def projection(self) -> Any:
-        """What the input map kept, for the whole batch."""
-        return join([tape.projection for tape in self.tapes], axis=1)
-
-    @property
-    def reverse(self) -> bool:
-        """Whether the scan read its clips backwards."""
-        return bool(self.tapes[0].reverse)
-
-
-class JoinedSteps(Sequence[Any]):
-    """Steps of the parts, put together one at a time, when asked for."""
-
-    def __init__(self, parts: list[list[Any]]) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return len(self.parts[0])
-
-    def __getitem__(self, t: Any) -> Any:
-        if isinstance(t, slice):
-            return [self[k] for k in range(*t.indices(len(self)))]
-        return join([steps[t] for steps in self.parts])
 
 
 def scan(
@@ -257,211 +200,6 @@ def scan_checkpointed_backward(
     return backward_in_parts(part_checkpointed_backward, cell, dys, dstate, kept, input_grad)
 
 
-# --- one part of the batch: the loops themselves; xs and ys in reading order -----------------------
-
-
-def part_forward(
-    cell: Cell,
-    xs: Array,
-    state: State | None,
-    lengths: Array | None,
-    reverse: bool,
-    h_mask: Array | None,
-    ys: Array | None,
-) -> tuple[Array, State, Tape]:
-    """The only loop of the forward pass. `ys`: where to write the hidden states, or None."""
-    from_rest = state is None
-    state = map_arrays(rest, cell.initial_state(xs[0])) if from_rest else state
-    alive = alive_steps(len(xs), lengths)
-    zs, projection = cell.project(xs)
-    steps = []
-    for t in range(len(xs)):
-        new, saved = cell.step(zs[t], state, h_mask)
-        steps.append(saved)
-        if ys is None:
-            ys = array_module(xs).empty((len(xs), *new.h.shape), dtype=new.h.dtype)
-        ys[t] = new.h if alive is None else where(alive[t], new.h, 0)
-        state = new._replace(h=ys[t]) if alive is None else hold(alive[t], new, state)
-    return (
-        ys,
-        state,
-        Tape(projection, steps, alive, lengths, reverse, state, from_rest, cell.steps_at_once(xs)),
-    )
-
-
-def part_backward(
-    cell: Cell,
-    dys: Array | None,
-    dstate: State | None,
-    tape: Tape,
-    input_grad: bool,
-    dxs: Array | None,
-    grads: Grads | None = None,
-) -> tuple[Array, State, Grads]:
-    """Full BPTT: as many steps as the cell takes at once, then the maps' gradients of those."""
-    grads, dstate, T = {} if grads is None else grads, filled(dstate, tape.last), len(tape.steps)
-    for end in range(T, 0, -tape.at_once):
-        begin = max(0, end - tape.at_once)
-        dzs, dstate = steps_backward(cell, dys, dstate, tape, begin, end, grads)
-        dxs = maps_backward(cell, dzs, tape, begin, end, grads, input_grad, dxs)
-    return dxs, None if tape.from_rest else dstate, grads
-
-
-def part_truncated_backward(
-    cell: Cell,
-    dys: Array | None,
-    dstate: State | None,
-    tape: Tape,
-    input_grad: bool,
-    dxs: Array | None,
-    *,
-    k1: int,
-    k2: int,
-) -> tuple[Array, State, Grads]:
-    """Truncated BPTT, last block first: once a block is done, its last k1 steps get no more gradient."""
-    T, grads = len(tape.steps), Grads()
-    dlast, nothing = filled(dstate, tape.last), filled(None, tape.last)
-    dinitial, dzs = nothing, dict[int, Any]()  # dz of the steps that further blocks may reach
-    for end in reversed([*range(k1, T, k1), T]):
-        begin, first_loss = max(0, end - k2), (end - 1) // k1 * k1
-        dend = dlast if end == T else nothing
-        block, dbegin = steps_backward(cell, dys, dend, tape, begin, end, grads, first_loss)
-        for t, dz in enumerate(block, start=begin):
-            dzs[t] = map_arrays(lambda a, b: a + b, dzs[t], dz) if t in dzs else dz
-        del block, dz  # what later blocks may reach is in dzs
-        if begin == 0 and not tape.from_rest:
-            dinitial = map_arrays(lambda a, b: a + b, dinitial, dbegin)
-        if tape.at_once < T:
-            for t in reversed(range(first_loss, end)):
-                dxs = maps_backward(cell, [dzs.pop(t)], tape, t, t + 1, grads, input_grad, dxs)
-    if dzs:
-        dxs = maps_backward(cell, [dzs[t] for t in range(T)], tape, 0, T, grads, input_grad, dxs)
-    return dxs, None if tape.from_rest else dinitial, grads
-
-
-def part_checkpointed(
-    cell: Cell,
-    xs: Array,
-    state: State | None,
-    lengths: Array | None,
-    reverse: bool,
-    h_mask: Array | None,
-    ys: Array | None,
-    *,
-    every: int,
-    sequence: bool,
-) -> tuple[Array | None, State, Checkpoints]:
-    """Segment by segment; of each, the state before it is kept and the tape is let go."""
-    states, ys = [], room_for_ys(cell, xs, state) if ys is None and sequence else ys
-    for begin in range(0, len(xs), every):
-        states.append(state)
-        out = None if ys is None else ys[begin : begin + every]
-        state = segment(cell, xs, state, begin, every, lengths, h_mask, out)[1]
-        if ys is None:
-            state = state._replace(h=state.h.copy())  # a view would hold the segment's whole sequence
-    return ys, state, Checkpoints(xs, states, every, lengths, reverse, h_mask)
-
-
-def part_checkpointed_backward(
-    cell: Cell,
-    dys: Array | None,
-    dstate: State | None,
-    kept: Checkpoints,
-    input_grad: bool,
-    dxs: Array | None,
-) -> tuple[Array, State, Grads]:
-    """Last segment first: forward again for its tape, then full BPTT on it."""
-    xs, states, every, lengths, _, h_mask = kept
-    grads, dxs = Grads(), array_module(xs).empty_like(xs) if input_grad and dxs is None else dxs
-    for k in reversed(range(len(states))):
-        steps = slice(k * every, (k + 1) * every)
-        tape = segment(cell, xs, states[k], steps.start, every, lengths, h_mask)[2]
-        part = None if dys is None else dys[steps]
-        out = None if dxs is None else dxs[steps]
-        _, dstate, grads = part_backward(cell, part, dstate, tape, input_grad, out, grads)
-        del tape  # before the next one is made
-    return dxs, dstate, grads
-
-
-def segment(
-    cell: Cell,
-    xs: Array,
-    state: State | None,
-    begin: int,
-    every: int,
-    lengths: Array | None,
-    h_mask: Array | None,
-    ys: Array | None = None,
-) -> tuple[Array, State, Tape]:
-    """`part_forward` over steps begin .. begin + every - 1; clips that ended earlier are held throughout."""
-    part = xs[begin : begin + every]
-    inside = None if lengths is None else array_module(xs).clip(lengths - begin, 0, len(part))
-    return part_forward(cell, part, state, inside, False, h_mask, ys)
-
-
-def steps_backward(
-    cell: Cell,
-    dys: Array | None,
-    dstate: State,
-    tape: Tape,
-    begin: int,
-    end: int,
-    grads: Grads,
-    first_loss: int = 0,
-) -> tuple[list[Any], State]:
-    """The only loop of BPTT: steps end - 1 .. begin. Returns their dzs and the gradient before them.
-
-    Only the loss terms of steps first_loss and later count. Where a clip is over, its state was
-    held: the gradient passes the step unchanged and leaves no dz.
-    """
-    dzs: list[Any] = [None] * (end - begin)
-    for t in reversed(range(begin, end)):
-        if dys is not None and t >= first_loss:
-            dy = dys[t] if tape.alive is None else where(tape.alive[t], dys[t], 0)
-            dstate = dstate._replace(h=dstate.h + dy)
-        if tape.alive is None:
-            dzs[t - begin], dstate, step_grads = cell.step_backward(dstate, tape.steps[t])
-        else:
-            alive = tape.alive[t]
-            through = map_arrays(lambda d, alive=alive: where(alive, d, 0), dstate)
-            dzs[t - begin], dbefore, step_grads = cell.step_backward(through, tape.steps[t])
-            if t or not tape.from_rest:
-                dstate = hold(alive, dbefore, dstate)
-        for name, value in step_grads.items():
-            add_to(grads, name, value)
-    return dzs, dstate
-
-
-def maps_backward(
-    cell: Cell,
-    dzs: list[Any],
-    tape: Tape,
-    begin: int,
-    end: int,
-    grads: Grads,
-    input_grad: bool,
-    dxs: Array | None,
-) -> Array | None:
-    """What does not recur, for steps begin .. end - 1: the maps' weight gradients, and dxs (T, N, C, *S)."""
-    T = len(tape.steps)
-    cell.state_backward(dzs, tape.steps[begin:end], grads)
-    if end - begin == T:
-        if not input_grad:
-            return cell.project_backward(dzs, tape.projection, grads, input_grad=False)
-        part = cell.project_backward(dzs, tape.projection, grads)
-        if dxs is not None:
-            dxs[...] = part
-        return part if dxs is None else dxs
-    projection = cell.projection_of(tape.projection, begin, end)
-    if not input_grad:
-        return cell.project_backward(dzs, projection, grads, input_grad=False)
-    if dxs is None:
-        shape = (T, *projection.x.shape[1:])
-        dxs = array_module(projection.x).empty(shape, dtype=tape.last.h.dtype)
-    cell.project_backward(dzs, projection, grads, out=dxs[begin:end])
-    return dxs
-
-
 # --- the batch as a whole: cut it, run the parts, put the results together -------------------------
 
 
@@ -502,13 +240,6 @@ def forward_in_parts(
 
     results = run_parts(part, slices)
     return ys, join([last for _, last, _ in results]), Parts(slices, [tape for _, _, tape in results])
-
-
-def room_for_ys(cell: Cell, xs: Array, state: State | None) -> Array:
-    """An empty array for the hidden states of all steps."""
-    h = cell.initial_state(xs[0]).h if state is None else state.h
-    kind = array_module(xs).result_type(xs, h, *cell.params.values())
-    return array_module(xs).empty((len(xs), *h.shape), dtype=kind)
 
 
 def backward_in_parts(

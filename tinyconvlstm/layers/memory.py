@@ -50,17 +50,16 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     """Numbers of the patches of the map that has most, in all threads: what a weight gradient unfolds."""
     if not cell.kernel:
         return 0
-    T, N, C, *S = shape
+    N, _, *S = shape[1:]
     frame = like(cell, shape[1:])
     parts = len(shares(frame, cell.macs(frame), small=bptt.STEP))
-    maps = [(cell.features, cell.params["w_h"])] + ([(C, cell.params["w_x"])] if C else [])
-    found = []
-    for channels, w in maps:
-        columns = channels * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
+    found = [0]
+    for w in [w for w in cell.params.values() if w.ndim == 2 + len(cell.kernel)]:
+        columns = w.shape[1] * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
         room = max(PATCH_BYTES["numpy"] // int(w.dtype.itemsize), 4 * int(w.size))
         block = min(-(-N // parts) * columns, max(room, min(columns, 2 * room)))
         found.append(at_once * parts * (block + block // w.shape[-1] + 2 * int(w.size)))
-    return max(found)
+    return int(max(found))
 
 
 def like(cell: TwoMapCell, shape: Shape) -> np.ndarray:

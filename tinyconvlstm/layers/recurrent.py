@@ -6,8 +6,10 @@ from math import ceil, prod, sqrt
 from typing import Any, NamedTuple
 
 from ..backend import Array, array_module, backend_name
-from ..bptt import Parts, Tape, scan, scan_backward
+from ..batch import Parts
+from ..bptt import scan, scan_backward
 from ..cells.base import State, TwoMapCell
+from ..loops import Tape
 from ..ops.dropout import dropout_backward, dropout_forward, dropout_mask
 from ..parameters import Container, prefixed
 from .base import Grads, Layer, Rng, Shape, needed

@@ -20,12 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module, backend_name, to_backend
-from ..bptt import Parts, Tape, scan, scan_backward
+from ..batch import Parts
+from ..bptt import scan, scan_backward
 from ..cells.lstm import LSTMCell
 from ..layers.base import Grads, Layer, Rng, Shape, needed
 from ..layers.basic import Conv
 from ..layers.recurrent import Recurrent
 from ..layers.summary import Cost
+from ..loops import Tape
 from ..ops.activations import sigmoid
 from ..ops.conv import frames_of
 from ..ops.patches import (

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, to_numpy
-from ..bptt import Parts, Tape
+from ..batch import Parts
+from ..loops import Tape
 
 ROWS = {
     "i": "input gate i",

@@ -59,7 +59,7 @@ def launch(name: str, sizes: dict[str, int], count: int, *arrays: Array | None) 
 
 def reach(x: Array) -> int:
     """Numbers from x's first to its last in memory."""
-    last = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True))  # bytes
+    last = sum((int(n) - 1) * int(step) for n, step in zip(x.shape, x.strides, strict=True))  # in bytes
     return 1 + last // int(x.dtype.itemsize)
 
 

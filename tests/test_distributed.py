@@ -132,15 +132,17 @@ def test_a_faulty_rank_ends_the_job_and_it_can_go_on(fault, message, tmp_path):
 @needs_mpi
 def test_the_command_runs_on_two_ranks(tmp_path):
     options = (
-        "--steps 2 --batch 3 --canvas 16 --digit-size 8 --features 3 --observed 2 --horizon 2 --threads 1"
+        "--steps 5 --minutes 1e-9 --batch 3 --canvas 16 --digit-size 8 --features 3 --observed 2 --horizon 2"
     )
     command = [str(MPIEXEC), "-n", "2", sys.executable, "-m", "mpi4py", "-m", "tinyconvlstm", "train"]
-    command += ["--out", str(tmp_path / "run"), *options.split()]
+    command += ["--out", str(tmp_path / "run"), *options.split(), "--threads", "1"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("MSE / pixel") == 1  # one rank talks
     assert (tmp_path / "run" / "last.safetensors").exists()
+    log = (tmp_path / "run" / "log.csv").read_text()
+    assert log.count("\n") == 2  # one step, then the first rank says stop
 
 
 def test_one_process_alone_needs_no_mpi(monkeypatch):
@@ -156,6 +158,8 @@ def test_one_process_alone_needs_no_mpi(monkeypatch):
         assert (grads["w"] == 1).all()
         group.check_equal({"w": np.ones(2)})
         group.broadcast({"w": np.ones(2)})
+        assert group.agreed(True)
+        assert not group.agreed(False)
 
 
 def test_without_mpi_the_error_names_the_extra(monkeypatch):

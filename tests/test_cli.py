@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tinyconvlstm import __version__
+from tinyconvlstm import __version__, info
 from tinyconvlstm.cli import main
 from tinyconvlstm.files import load
 from tinyconvlstm.job import Job
@@ -99,6 +100,15 @@ def test_info_prints_versions_blas_threads_and_gpu(capsys):
     text = capsys.readouterr().out
     for fact in (np.__version__, "BLAS", "threads", "GPU", "python", "backends"):
         assert fact in text
+
+
+def test_info_tells_the_gpu_s_memory_and_what_the_pool_holds(cupy_standin, monkeypatch):
+    pool = SimpleNamespace(used_bytes=lambda: 3 << 20, total_bytes=lambda: 7 << 20)
+    monkeypatch.setattr(cupy_standin, "get_default_memory_pool", lambda: pool, raising=False)
+    memory = (5 << 29, 8 << 30)
+    monkeypatch.setattr(cupy_standin.cuda.runtime, "memGetInfo", lambda: memory, raising=False)
+    line = "a stand-in, no GPU, 2.5 of 8.0 GiB free; 3 of 7 MiB of CuPy's memory pool in use"
+    assert info.gpu() == line
 
 
 def test_train_leaves_log_checkpoints_and_settings(trained, capsys):

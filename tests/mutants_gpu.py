@@ -1,0 +1,26 @@
+"""Mistakes in what runs beside a GPU: batches made ahead, precisions, published trainings.
+
+Those in the CUDA sources themselves are planted in `test_kernels.py`.
+"""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from . import test_cli, test_precision, test_prefetch
+from .killers import test
+from .mutation import Mutant
+
+AHEAD = test(test_prefetch.test_the_same_batches_in_any_order_of_steps, "numpy")
+TIES = test(test_precision.test_tf32_keeps_ten_bits_and_rounds_to_nearest_even)
+PAPER = test(test_cli.test_the_published_training_is_the_paper_s)
+TF32 = "precision:rounded_to_tf32"
+
+BESIDE = [
+    Mutant("a batch made ahead for another step", "data.prefetch:Prefetch.__call__", "self.ahead[0] == step", "step >= 0", AHEAD),
+    Mutant("TF32 with eleven bits", TF32, "0xFFFFE000", "0xFFFFF000", TIES),
+    Mutant("TF32 cut off, not rounded", TF32, "bits + np.uint32(0xFFF)", "bits - np.uint32(1)", TIES),
+    Mutant("ties away from zero", TF32, "np.uint32(0xFFF)", "np.uint32(0x1000)", TIES),
+    Mutant("a published rate that decays", "job:Job.schedule", 'self.decay == "none"', "False", PAPER),
+]  # fmt: skip
+
+GPU = {"Beside a GPU": BESIDE}

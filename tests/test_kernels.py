@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinyconvlstm import kernels
+from tinyconvlstm.gradcheck import zoo
 from tinyconvlstm.ops import Window, col2im, im2col
 from tinyconvlstm.ops.gates import (
     LSTMState,
@@ -233,6 +234,47 @@ def test_a_mistake_in_a_source_is_noticed(check, name, old, new, monkeypatch, rn
     monkeypatch.setitem(kernels.SOURCES, name, kernels.SOURCES[name].replace(old, new))
     with pytest.raises(AssertionError):
         check(rng)
+
+
+WHOLE = [
+    "conv/2d strided, dilated, grouped",
+    "conv_transpose/2d",
+    "cell/LSTM 0d",
+    "cell/ConvLSTM 1d",
+    "cell/ConvLSTM 2d peephole channel",
+    "cell/ConvLSTM 2d peephole map, truncated k1=2 k2=3",
+    "cell/ConvGRU 3d",
+]
+
+
+@pytest.mark.parametrize("on_cpu", [True], indirect=True)
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.usefixtures("on_cpu")
+def test_whole_passes_take_the_kernels_and_give_the_same(name, monkeypatch, rng):
+    """Everything around the calls, with the kernels in their places: outputs and gradients of the zoo's cases."""
+    (case,) = (case for case in zoo(name) if case.name == name)
+    plain, saved = case.forward(case.arrays)
+    upstream = {key: rng.standard_normal(y.shape) for key, y in plain.items()}
+    expected = plain | case.backward(upstream, saved)
+    launched, launch = [], kernels.launch
+
+    def counted(kernel, *rest):
+        launched.append(kernel)
+        launch(kernel, *rest)
+
+    def usable(*arrays):
+        return all(a is None or a.dtype == np.float64 for a in arrays)
+
+    monkeypatch.setattr(kernels, "launch", counted)
+    monkeypatch.setattr(kernels, "usable", usable)
+    fast, saved = case.forward(case.arrays)
+    found = fast | case.backward(upstream, saved)
+    kind = "gru" if "GRU" in name else "lstm"
+    wanted = {f"{kind}_gates_forward", f"{kind}_gates_backward"} if "cell" in name else set()
+    wanted |= {"im2col"} if "0d" not in name else set()
+    assert set(launched) >= wanted
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-12 * np.abs(value).max(), err_msg=key)
 
 
 def test_nothing_but_real_numbers_on_a_gpu_is_usable(cupy_standin, monkeypatch):

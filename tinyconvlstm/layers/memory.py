@@ -19,8 +19,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T h (kept_per_step + 1)      gates, cells and ys
-        full   = tape + dxs + dz of the steps taken at once + 8 h + the parameters' gradients, and the
-                 largest of them once more + the patches that the threads work on
+        full   = tape + dxs + dz of the steps taken at once + the parameters' gradients, and the largest of
+                 them once more + the larger of: the gates' temporaries, the patches the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
@@ -38,12 +38,13 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
         return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
-    step = at_once * z + patches(cell, shape, at_once)
+    gates = (4 + 2 * cell.states) * h  # what the gates' backward pass needs, before the maps' begins
+    step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]
-    return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + 8 * h + sum(sizes) + max(sizes)
+    return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + sum(sizes) + max(sizes)
 
 
 def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:

@@ -33,11 +33,13 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     T, N, C, *S = shape
     h = N * cell.features * prod(cell.input_map.out(tuple(S)))
     z, dxs = cell.dz_blocks * h, N * C * prod(S)
-    at_once = min(T, steps_at_once_of(cell, shape))
+    at_once = min(T, steps_at_once_of(cell, (T, -(-N // parts_of(cell, shape)), *shape[2:])))
     if every is not None:
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
         return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
+    if k2 is not None and at_once < T:
+        at_once = 1  # as soon as no further block reaches a step
     gates = (4 + 2 * cell.states) * h  # what the gates' backward pass needs, before the maps' begins
     step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
@@ -52,8 +54,7 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     if not cell.kernel:
         return 0
     N, _, *S = shape[1:]
-    frame = like(cell, shape[1:])
-    parts = len(shares(frame, cell.macs(frame), small=bptt.STEP))
+    parts = parts_of(cell, shape)
     found = [0]
     for w in [w for w in cell.params.values() if w.ndim == 2 + len(cell.kernel)]:
         columns = w.shape[1] * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
@@ -61,6 +62,12 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
         block = min(-(-N // parts) * columns, max(room, min(columns, 2 * room)))
         found.append(at_once * parts * (block + block // w.shape[-1] + 2 * int(w.size)))
     return int(max(found))
+
+
+def parts_of(cell: TwoMapCell, shape: Shape) -> int:
+    """Into how many parts a scan cuts its batch."""
+    frame = like(cell, shape[1:])
+    return len(shares(frame, cell.macs(frame), small=bptt.STEP))
 
 
 def like(cell: TwoMapCell, shape: Shape) -> np.ndarray:

@@ -40,7 +40,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
     if k2 is not None and at_once < T:
         at_once = 1  # as soon as no further block reaches a step
-    gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h  # what the gates' backward pass needs, before the maps' begins
+    # what the gates' backward pass needs, before that of the maps begins
+    gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
     step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)

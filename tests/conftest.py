@@ -49,6 +49,16 @@ def cupy_standin(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.fixture
+def real_cupy() -> object:
+    """CuPy itself, on a GPU."""
+    if reason := gpu_reason():
+        pytest.skip(reason)
+    import cupy
+
+    return cupy
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh for every test."""
     return np.random.default_rng(20151119)

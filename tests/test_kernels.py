@@ -12,7 +12,13 @@ import pytest
 
 from tinyconvlstm import kernels
 from tinyconvlstm.ops import Window, col2im, im2col
-from tinyconvlstm.ops.gates import LSTMState, lstm_gates_backward, lstm_gates_forward
+from tinyconvlstm.ops.gates import (
+    LSTMState,
+    gru_gates_backward,
+    gru_gates_forward,
+    lstm_gates_backward,
+    lstm_gates_forward,
+)
 from tinyconvlstm.ops.windows import pad, padded_sizes, spans
 
 SHIM = """
@@ -26,57 +32,62 @@ extern "C" void thread(long long block, long long size, long long thread) {
 }
 """
 BLOCK = 7  # threads of a block here, so that the last block has threads to spare
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-Wno-unused-parameter"]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """name, dtype -> the kernel as a C++ library."""
+def built(tmp_path_factory):
+    """name, dtype, sizes, small -> the kernel as a C++ library; one serves all sizes."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    folder, built = tmp_path_factory.mktemp("kernels"), {}
+    folder, libraries = tmp_path_factory.mktemp("kernels"), {}
 
-    def build(name: str, dtype: Any) -> ctypes.CDLL:
-        key = f"{name}_{np.dtype(dtype).name}"
-        if key not in built:
-            (folder / f"{key}.cpp").write_text(SHIM + kernels.source(name, dtype))
-            command = [
-                compiler,
-                "-O1",
-                "-Wall",
-                "-Werror",
-                "-Wno-unused-variable",
-                "-shared",
-                "-fPIC",
-                f"{key}.cpp",
-            ]
-            subprocess.run([*command, "-o", f"{key}.so"], cwd=folder, check=True)
-            built[key] = ctypes.CDLL(str(folder / f"{key}.so"))
-        return built[key]
+    def build(name: str, dtype: Any, sizes: kernels.Sizes, small: bool) -> ctypes.CDLL:
+        key = f"{name}_{np.dtype(dtype).name}_{small}_{abs(hash(kernels.SOURCES[name]))}"
+        if key not in libraries:
+            variables = tuple((size, f"size_{size}") for size, _ in sizes)  # sizes that can still change
+            declared = "".join(f'extern "C" {{ long long {variable}; }}\n' for _, variable in variables)
+            text = SHIM + declared + kernels.source(name, dtype, variables, small)
+            (folder / f"{key}.cpp").write_text(text)
+            command = [compiler, "-O1", *WARNINGS, "-shared", "-fPIC", f"{key}.cpp", "-o", f"{key}.so"]
+            subprocess.run(command, cwd=folder, check=True)
+            libraries[key] = ctypes.CDLL(str(folder / f"{key}.so"))
+        for size, value in sizes:
+            ctypes.c_longlong.in_dll(libraries[key], f"size_{size}").value = value
+        return libraries[key]
 
     return build
 
 
-@pytest.fixture
-def on_cpu(library, monkeypatch):
-    """`kernels.launch` as a loop over blocks and threads on the CPU."""
+@pytest.fixture(params=[True, False], ids=["32-bit", "64-bit"])
+def on_cpu(request, built, monkeypatch):
+    """Kernels run as a loop over blocks and threads on the CPU, with positions of 32 and of 64 bits."""
 
-    def launch(name: str, dtype: Any, count: int, *args: Any) -> None:
-        built = library(name, dtype)
-        values = []
-        for a in (count, *args):
-            if isinstance(a, np.ndarray):
-                assert a.dtype in (np.dtype(dtype), np.dtype(np.int64))
-                values.append(ctypes.c_void_p(a.ctypes.data))
-            else:
-                values.append(ctypes.c_void_p(None) if a is None else ctypes.c_longlong(a))
-        function = built[name]
-        for block in range(-(-count // BLOCK)):
-            for thread in range(BLOCK):
-                built.thread(*map(ctypes.c_longlong, (block, BLOCK, thread)))
-                function(*values)
+    def compiled(name: str, dtype: str, sizes: kernels.Sizes, small: bool) -> Any:
+        assert small is request.param
+        library = built(name, dtype, sizes, small)
 
-    monkeypatch.setattr(kernels, "launch", launch)
+        def run(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+            values = []
+            for a in args:
+                if isinstance(a, np.ndarray):
+                    assert a.dtype == np.dtype(dtype)
+                    values.append(ctypes.c_void_p(a.ctypes.data))
+                else:
+                    assert a.dtype == (np.uintp if a is not args[0] else np.int32 if small else np.int64)
+                    values.append(ctypes.c_longlong(int(a)))
+            for number in range(grid[0]):
+                for thread in range(block[0]):
+                    library.thread(*map(ctypes.c_longlong, (number, block[0], thread)))
+                    library[name](*values)
+
+        return run
+
+    monkeypatch.setattr(kernels, "compiled", compiled)
+    monkeypatch.setattr(kernels, "BLOCK", BLOCK)
+    if not request.param:
+        monkeypatch.setattr(kernels, "SMALL", 0)
 
 
 def close(found, expected):
@@ -88,7 +99,8 @@ def close(found, expected):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("peephole", [None, "channel", "map"])
 @pytest.mark.parametrize("sizes", [(), (5,), (3, 4), (2, 3, 2)])
-def test_gates(on_cpu, rng, sizes, peephole, dtype):
+@pytest.mark.usefixtures("on_cpu")
+def test_lstm_gates(rng, sizes, peephole, dtype):
     def normal(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
@@ -110,17 +122,49 @@ def test_gates(on_cpu, rng, sizes, peephole, dtype):
     close(found[1], dc_prev)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(), (5,), (3, 4), (2, 3, 2)])
+@pytest.mark.usefixtures("on_cpu")
+def test_gru_gates(rng, sizes, dtype):
+    z_x, z_h = (rng.standard_normal((2, 9, *sizes)).astype(dtype) for _ in range(2))
+    h_prev, dh = (rng.standard_normal((2, 3, *sizes)).astype(dtype) for _ in range(2))
+    h, saved = gru_gates_forward(z_x, z_h, h_prev)
+    found = kernels.gru_gates_forward(z_x, z_h, h_prev)
+    for a, expected in zip(found, (saved.r, saved.u, saved.n, h), strict=True):
+        close(a, expected)
+    expected = gru_gates_backward(dh, saved)
+    for z_hn in (saved.z_hn, saved.z_hn.copy(), np.asfortranarray(saved.z_hn)):  # read where it lies
+        found = kernels.gru_gates_backward(dh, saved.r, saved.u, saved.n, z_hn, h_prev)
+        for a, b in zip(found, expected, strict=True):
+            close(a, b)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_arrays_in_any_order_of_memory(rng):
+    """Parts and transposes are copied before a kernel that reads rows, and nothing is launched for nothing."""
+    z, c = rng.standard_normal((5, 3, 8)).transpose(1, 2, 0), rng.standard_normal((3, 4, 5))[:, ::2]
+    state, saved = lstm_gates_forward(z, c)
+    close(kernels.lstm_gates_forward(z, c, None)[3], state.h)
+    dh = np.broadcast_to(rng.standard_normal((3, 1, 1)), c.shape)
+    close(
+        kernels.lstm_gates_backward(dh, dh, saved.gates, saved.tanh_c, c, None)[0],
+        lstm_gates_backward(LSTMState(dh, dh), saved)[0],
+    )
+    assert kernels.gru_gates_forward(z[:0, :6], z[:0, :6], c[:0])[3].shape == (0, 2, 5)
+
+
 GEOMETRIES = [
     ((7,), Window((3,), stride=2, padding=((1, 2),), dilation=2)),
     ((5, 6), Window((3, 2), stride=(2, 1), padding=((1, 0), (2, 1)), dilation=(1, 2))),
     ((4, 5), Window((2, 3), padding="same")),
-    ((4, 3, 5), Window((2, 1, 3), stride=(1, 2, 1), padding=1, dilation=(2, 1, 1))),
+    ((4, 3, 5), Window((2, 2, 3), stride=(1, 2, 1), padding=1, dilation=(2, 2, 1))),
 ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("sizes", "window"), GEOMETRIES)
-def test_columns(on_cpu, rng, sizes, window, dtype):
+@pytest.mark.usefixtures("on_cpu")
+def test_columns(rng, sizes, window, dtype):
     geometry = window.over(sizes)
     x = rng.standard_normal((2, 3, *sizes)).astype(dtype)
     cols = im2col(x, geometry)
@@ -133,13 +177,62 @@ def test_columns(on_cpu, rng, sizes, window, dtype):
     close(padded[(..., *inner)], 2 * col2im(other, geometry))
 
 
-def test_a_strip_of_a_larger_image(on_cpu, rng):
+@pytest.mark.usefixtures("on_cpu")
+def test_a_strip_of_a_larger_image(rng):
     """Both kernels read and write through strides, so a part of an image needs no copy."""
     geometry = Window((2, 2)).over((4, 5))._replace(out=(2, 4))
     image = rng.standard_normal((2, 3, 6, 5))
     part = image[:, :, 2:]
     expected = im2col(part[:, :, :3].copy(), Window((2, 2)).over((3, 5)))
     np.testing.assert_array_equal(kernels.im2col(part, geometry), expected)
+
+
+def lstm_map(rng):
+    test_lstm_gates(rng, (3, 4), "map", np.float64)
+
+
+def lstm_channel(rng):
+    test_lstm_gates(rng, (3, 4), "channel", np.float64)
+
+
+def gru(rng):
+    test_gru_gates(rng, (5,), np.float64)
+
+
+def columns(rng):
+    for sizes, window in GEOMETRIES:
+        test_columns(rng, sizes, window, np.float64)
+
+
+MISTAKES = [
+    (lstm_map, "lstm_gates_forward", "zo += w[2 * Q + q] * now", "zo += w[2 * Q + q] * before"),
+    (lstm_map, "lstm_gates_forward", "PEEP == 1 ? rest / P : rest", "rest / P"),
+    (lstm_channel, "lstm_gates_forward", "PEEP == 1 ? rest / P : rest", "rest"),
+    (lstm_channel, "lstm_gates_forward", "const real i = half * tanh(half * zi)", "const real i = half * tanh(zi)"),
+    (lstm_map, "lstm_gates_backward", "dc += w[2 * Q + q] * dzo", "dc += w[2 * Q + q] * dh[index]"),
+    (lstm_channel, "lstm_gates_backward", "w[q] * dzi + w[Q + q] * dzf", "w[Q + q] * dzi + w[q] * dzf"),
+    (lstm_channel, "lstm_gates_backward", "dzg = dc * i * (one - g * g)", "dzg = dc * i * (g - g * g)"),
+    (gru, "gru_gates_forward", "+ reset * z_h[at + 2 * F * P]", "+ z_h[at + 2 * F * P]"),
+    (gru, "gru_gates_forward", "(one - update) * fresh + update *", "update * fresh + (one - update) *"),
+    (gru, "gru_gates_backward", "dz_h[at + 2 * F * P] = dzn * reset", "dz_h[at + 2 * F * P] = dzn"),
+    (gru, "gru_gates_backward", "* ZN + rest", "* (F * P) + rest"),
+    (columns, "im2col", "k1 * D1", "k1"),
+    (columns, "im2col", "p1 * S1", "p1"),
+    (columns, "im2col", "rest % C * XC", "rest / C * XC"),
+    (columns, "add_columns", "off1 % S1", "off1 % D1"),
+    (columns, "add_columns", "off2 / S2 >= O2", "off2 / S2 > O2"),
+    (columns, "add_columns", "] += sum", "] = sum"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_cpu", [True], indirect=True)
+@pytest.mark.parametrize(("check", "name", "old", "new"), MISTAKES)
+@pytest.mark.usefixtures("on_cpu")
+def test_a_mistake_in_a_source_is_noticed(check, name, old, new, monkeypatch, rng):
+    assert kernels.SOURCES[name].count(old) == 1
+    monkeypatch.setitem(kernels.SOURCES, name, kernels.SOURCES[name].replace(old, new))
+    with pytest.raises(AssertionError):
+        check(rng)
 
 
 def test_nothing_but_real_numbers_on_a_gpu_is_usable(cupy_standin, monkeypatch):
@@ -156,22 +249,44 @@ def test_nothing_but_real_numbers_on_a_gpu_is_usable(cupy_standin, monkeypatch):
     assert not kernels.usable(x)
 
 
+@pytest.fixture(scope="module")
+def nvrtc():
+    """NVIDIA's compiler, which needs no GPU and no driver: a wheel of the library, and CuPy's binding to it."""
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except Exception as error:  # no CuPy, no library, or another class of the library's loader
+        pytest.skip(f"no NVRTC: {type(error).__name__}")
+    return nvrtc
+
+
+ALL_SIZES = {
+    "GATES": 4, "F": 3, "P": 20, "PEEP": 1, "ZN": 180, "C": 3, "XN": 90, "XC": 30,
+    **dict(zip(("K0", "K1", "K2", "S0", "S1", "S2", "D0", "D1", "D2"), (1, 3, 2, 1, 2, 1, 1, 1, 2), strict=True)),
+    **dict(zip(("O0", "O1", "O2", "X0", "X1", "X2", "A0", "A1", "A2"), (1, 4, 5, 0, 6, 1, 1, 5, 6), strict=True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", list(kernels.SOURCES))
-def test_nvidias_compiler_takes_the_source(name, dtype):
-    """NVRTC needs no GPU and no driver: a wheel of the library, and CuPy's binding to it."""
-    pytest.importorskip("cupy", reason="CuPy is not installed")
-    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed")
+def test_nvidias_compiler_takes_the_source(nvrtc, name, dtype, small):
+    text = kernels.source(name, dtype, tuple(ALL_SIZES.items()), small)
+    program = nvrtc.createProgram(text, f"{name}.cu", (), ())
     try:
-        program = nvrtc.createProgram(kernels.source(name, dtype), f"{name}.cu", (), ())
-    except Exception as error:  # the binding's own class of error, or that of its loader
-        pytest.skip(f"no NVRTC library: {type(error).__name__}")
-    try:
-        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80",))
-    except Exception:
+        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", "-std=c++17"))
+    except nvrtc.NVRTCError:
         pytest.fail(nvrtc.getProgramLog(program))
-    assert (
-        f".entry {name}" in nvrtc.getPTX(program).decode()
-        if isinstance(nvrtc.getPTX(program), bytes)
-        else nvrtc.getPTX(program)
-    )
+    ptx = nvrtc.getPTX(program)
+    assert f".entry {name}" in (ptx.decode() if isinstance(ptx, bytes) else ptx)
+    assert "atom" not in str(ptx)
+    assert not any(division in str(ptx) for division in ("div.s", "div.u", "rem.s", "rem.u"))  # all known
+
+
+def test_nvidias_compiler_refuses_a_mistake(nvrtc):
+    text = kernels.source("im2col", np.float32, tuple((k, v) for k, v in ALL_SIZES.items() if k != "K1"))
+    program = nvrtc.createProgram(text, "im2col.cu", (), ())
+    with pytest.raises(nvrtc.NVRTCError):
+        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80",))
+    assert '"K1" is undefined' in nvrtc.getProgramLog(program)

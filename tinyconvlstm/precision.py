@@ -1,10 +1,15 @@
 """How precisely a GPU multiplies: named options for the matrix products, and halves for storage.
 
     "float32"   every bit of both factors; the default
-    "tf32"      factors rounded to 10 bits of mantissa, products added in float32: tensor cores
-    "float16"   arrays stored in half the memory (`stored`), computed in float32 (`loaded`)
+    "tf32"      float32 arrays, factors rounded to 10 bits of mantissa, products added in float32: tensor cores
+    "float16"   arrays of half the size (`stored`), whose products CuPy adds in float32; or brought back
+                to float32 to compute with (`loaded`)
 
-On the CPU only storage in float16 changes anything; products are float32 as ever.
+CuPy decides in two places. Its products of two matrices look at a compute type a dtype, documented through
+the environment's CUPY_TF32; its batched products, which every convolution makes, look at the math mode of
+the cuBLAS handle alone. `products` sets both. On the CPU products are float32 as ever.
+
+Source: CuPy 14, cupy/_core/_routines_linalg.pyx; NVIDIA, cuBLAS documentation, cublasMath_t.
 """
 
 from __future__ import annotations
@@ -19,11 +24,12 @@ import numpy as np
 from .backend import Array, available, map_arrays
 
 PRECISIONS = ("float32", "tf32")
+MATH_MODES = {"float32": 0, "tf32": 3}  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Compute CuPy's float32 matrix products as "float32" or "tf32" inside the block.
+    """Compute CuPy's float32 matrix products as "float32" or "tf32" inside the block, in this thread.
 
         with products("tf32"):
             ys, state, tape = scan(cell, xs)
@@ -33,17 +39,20 @@ def products(precision: str) -> Iterator[None]:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
-    if "cupy" not in sys.modules or "cupy" not in available():
+    if "cupy" not in sys.modules or "cupy" not in available() or not hasattr(sys.modules["cupy"], "_core"):
         yield
         return
-    switch = sys.modules["cupy"]._core._routines_linalg  # what the environment's CUPY_TF32 sets at its start
-    before = switch.get_compute_type(np.float32)
-    wanted = {"float32": switch.COMPUTE_TYPE_FP32, "tf32": switch.COMPUTE_TYPE_TF32}[precision]
-    switch.set_compute_type(np.float32, wanted)
+    types, cublas = sys.modules["cupy"]._core._routines_linalg, sys.modules["cupy"].cuda.cublas
+    handle = sys.modules["cupy"].cuda.device.get_cublas_handle()  # of this device and thread
+    before = types.get_compute_type(np.float32), cublas.getMathMode(handle)
+    wanted = {"float32": types.COMPUTE_TYPE_FP32, "tf32": types.COMPUTE_TYPE_TF32}[precision]
     try:
+        types.set_compute_type(np.float32, wanted)
+        cublas.setMathMode(handle, MATH_MODES[precision])
         yield
     finally:
-        switch.set_compute_type(np.float32, before)
+        types.set_compute_type(np.float32, before[0])
+        cublas.setMathMode(handle, before[1])
 
 
 def stored(tree: Any) -> Any:

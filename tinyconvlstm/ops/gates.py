@@ -180,6 +180,9 @@ def gru_gates_forward(z_x: Array, z_h: Array, h_prev: Array) -> tuple[Array, GRU
         place of r.
     """
     xp = array_module(z_x=z_x, z_h=z_h, h_prev=h_prev)
+    if kernels.usable(z_x, z_h, h_prev):
+        r, u, n, h = kernels.gru_gates_forward(z_x, z_h, h_prev)
+        return h, GRUGatesSaved(r, u, n, split(z_h, 3)[2], h_prev)
     (z_xr, z_xu, z_xn), (z_hr, z_hu, z_hn) = split(z_x, 3), split(z_h, 3)
     r = sigmoid(z_xr + z_hr)
     u = sigmoid(z_xu + z_hu)
@@ -204,6 +207,8 @@ def gru_gates_backward(dh: Array, saved: GRUGatesSaved) -> tuple[Array, Array, A
     """
     r, u, n, z_hn, h_prev = saved
     xp = array_module(dh=dh, h_prev=h_prev)
+    if kernels.usable(dh, r, u, n, z_hn, h_prev):
+        return kernels.gru_gates_backward(dh, r, u, n, z_hn, h_prev)
     dz_n = dh * (1 - u) * (1 - n * n)
     dz_u = dh * (h_prev - n) * u * (1 - u)
     dz_r = dz_n * z_hn * r * (1 - r)

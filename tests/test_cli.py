@@ -1,14 +1,21 @@
 """The command line: every command end to end at toy size, and one clear line for every mistake."""
 
+import csv
+import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from tinyconvlstm import __version__
 from tinyconvlstm.cli import main
+from tinyconvlstm.files import load
 from tinyconvlstm.job import Job
+from tinyconvlstm.metrics import nats_per_sequence
+from tinyconvlstm.models.presets import protocol, shi_2015
+from tinyconvlstm.models.storage import load_model
 
 TOY = [
     "--canvas",
@@ -100,8 +107,6 @@ def test_train_leaves_log_checkpoints_and_settings(trained, capsys):
 
 
 def test_train_goes_on_exactly(trained, tmp_path):
-    from tinyconvlstm.files import load
-
     half, rest = tmp_path / "half", ["--valid-every", "2"]
     assert main(["train", *TOY, "--steps", "4", "--out", str(half), *rest]) == 0
     whole, _ = load(trained / "last.safetensors")
@@ -141,6 +146,57 @@ def test_predict_keeps_the_clip_s_form(trained, tmp_path, shape):
     assert forecast.min() >= 0
     assert forecast.max() <= 1
     assert gif.stat().st_size > 100
+
+
+def test_a_published_training_by_name(tmp_path, capsys):
+    out = tmp_path / "published"
+    tiny = [*TOY, "--steps", "3", "--valid-every", "2", "--out", str(out)]
+    assert main(["train", "--preset", "shi-2015", *tiny]) == 0
+    job = Job.of(json.loads((out / "job.json").read_text()))
+    assert (job.optimizer, job.lr, job.decay, job.clip) == ("rmsprop", 1e-3, "none", float("inf"))
+    assert (job.canvas, job.features, job.batch, job.kernel) == (12, (3,), 2, 5)  # options overrule
+    with open(out / "log.csv", newline="") as file:
+        assert [float(row["lr"]) for row in csv.DictReader(file)] == [1e-3] * 3
+    assert main(["train", "--preset", "shi-2015", "--resume", "--steps", "4", "--out", str(out)]) == 0
+    assert len((out / "log.csv").read_text().splitlines()) == 5  # the stored settings, one step more
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--clips", "3"]) == 0
+    model, truth = load_model(out / "best.safetensors"), job.clips("test").batch(0, 3)
+    logits, _ = model.forward(truth[:3], horizon=2)
+    nats = nats_per_sequence(logits, truth[3:], logits=True)
+    assert f"{nats:.1f}" in capsys.readouterr().out  # the last digit is float32's
+    capsys.readouterr()
+    assert "preset is 'shi'" in fails(capsys, "train", "--preset", "shi", "--out", out)
+
+
+def test_the_published_training_is_the_paper_s():
+    job = Job.of(protocol("shi-2015"))
+    clips = job.clips("train")
+    assert (clips.canvas, clips.digits, clips.digit_size, clips.frames) == ((64, 64), 2, 28, 20)
+    assert job.learner().decay == 0.9
+    assert job.schedule()(0) == job.schedule()(99_999) == 1e-3
+    named = shi_2015("ConvLSTM-5x5-5x5-128-64-64")
+    assert job.model().config == named.config
+    assert job.model().count == named.count == 7_585_296
+
+
+def test_minutes_stop_a_training_that_goes_on(tmp_path, capsys):
+    out = tmp_path / "short"
+    tiny = [*TOY, "--steps", "4", "--out", str(out)]
+    assert main(["train", *tiny, "--minutes", "1e-9"]) == 0  # one step, then time is up
+    assert len((out / "log.csv").read_text().splitlines()) == 2
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert len((out / "log.csv").read_text().splitlines()) == 5
+    capsys.readouterr()
+    assert "minutes is 0.0" in fails(capsys, "train", *tiny, "--minutes", "0")
+
+
+def test_on_a_gpu_the_next_clips_are_made_ahead(tmp_path, cupy_standin):
+    for name, backend in (("there", ["--backend", "cupy"]), ("here", [])):
+        assert main(["train", *TOY, "--steps", "3", *backend, "--out", str(tmp_path / name)]) == 0
+    one, two = (load(tmp_path / name / "last.safetensors")[0] for name in ("here", "there"))
+    assert all(np.allclose(one[key], two[key], atol=1e-6) for key in one)
+    assert not [t for t in threading.enumerate() if "prefetch" in t.name]
 
 
 def test_predict_refuses_bad_clips(trained, tmp_path, capsys):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from tinyconvlstm.backend import to_numpy
+from tinyconvlstm.backend import Upload, to_numpy
 from tinyconvlstm.data.prefetch import Prefetch
 
 
@@ -40,6 +41,52 @@ def test_the_next_batch_is_made_before_it_is_asked_for():
         ahead(1)
     assert [step for step, _ in made][:2] == [0, 1]
     assert made[1][1].startswith("tinyconvlstm prefetch")
+
+
+def test_copies_wait_for_the_readers_of_old_memory_and_readers_for_copies(cupy_standin, monkeypatch):
+    """The order of streams and events, on a pretended CUDA: the copy of step 1 waits for the work before it."""
+    log = []
+
+    class Stream:
+        def __init__(self, non_blocking=False, name="own"):
+            self.name = name
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            pass
+
+        def record(self):
+            log.append(f"{self.name} records")
+            return f"event {len(log)}"
+
+        def wait_event(self, event):
+            log.append(f"{self.name} waits for {event}")
+
+    current = Stream(name="current")
+    monkeypatch.setattr(cupy_standin.cuda, "Stream", Stream)
+    monkeypatch.setattr(cupy_standin.cuda, "get_current_stream", lambda: current)
+    monkeypatch.setattr(cupy_standin.cuda, "Device", nullcontext)
+    upload = Upload("cupy")
+    after = upload.mark()
+    arrays, ready = None, None
+
+    def other():
+        nonlocal arrays, ready
+        arrays, ready = upload(frames(3), after)
+
+    thread = threading.Thread(target=other, name="tinyconvlstm prefetch")
+    thread.start()
+    thread.join()
+    ready()
+    assert log == ["current records", "own waits for event 1", "own records", "current waits for event 3"]
+    np.testing.assert_array_equal(to_numpy(arrays["frames"]), frames(3)["frames"])
+    log.clear()
+    with Prefetch(frames, "cupy") as batch:
+        for step in range(3):
+            np.testing.assert_array_equal(to_numpy(batch(step)["frames"]), frames(step)["frames"])
+    assert sum(line.startswith("own waits") for line in log) >= 3
 
 
 def test_an_error_comes_with_its_own_step():

@@ -1,8 +1,10 @@
 """The training loop: exact resume, checkpoints, the log, and what happens when something goes wrong."""
 
 import csv
+import itertools
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +222,33 @@ def test_checkpoints_with_other_arrays_are_refused_and_change_nothing(tmp_path, 
             run(fresh, 4, out=tmp_path, resume=True, optimizer=optimizer)
         assert (optimizer.step, optimizer.state) == (0, {})
         np.testing.assert_array_equal(fresh.params["2.w"], model().params["2.w"])
+
+
+@pytest.mark.parametrize("late", [1, 3, 4])
+def test_time_that_is_up_keeps_a_checkpoint_to_go_on_from(tmp_path, monkeypatch, late):
+    """The clock shows a minute a step; a training of `late` minutes does so many steps, resumed the rest."""
+
+    def clock():
+        ticks = itertools.count()
+        return SimpleNamespace(monotonic=lambda: 60.0 * next(ticks), perf_counter=lambda: 0.0)
+
+    monkeypatch.setattr("tinyconvlstm.train.time", clock())
+    stopped = run(model(), 7, out=tmp_path / "stopped", minutes=late)
+    assert [row["step"] for row in stopped.rows] == list(range(late))
+    assert load(tmp_path / "stopped" / "last.safetensors")[1]["step"] == late
+    monkeypatch.setattr("tinyconvlstm.train.time", clock())
+    resumed, whole = model(), model()
+    history = run(resumed, 7, out=tmp_path / "stopped", minutes=100, resume=True)
+    run(whole, 7, out=tmp_path / "whole")
+    assert len(history.rows) == 7
+    for name, a in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[name], a, err_msg=name)
+
+
+def test_no_time_at_all_is_refused():
+    for minutes in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"minutes is .*, expected a time above 0"):
+            run(model(), 2, minutes=minutes)
 
 
 def test_a_damaged_log_is_named(tmp_path):

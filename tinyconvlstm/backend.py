@@ -4,7 +4,8 @@ There is no global mode. A function that creates arrays begins with `xp = array_
 then writes `xp.empty(...)`; everything else is an operator or a method, which both libraries spell
 alike. So a result on the CPU and one on the GPU can be compared in one notebook cell.
 
-This is the only file that names CuPy, and it imports it only when a CuPy array is asked for.
+This file imports CuPy, and only when a CuPy array is asked for; beside it only `kernels.py` and
+`precision.py`, which are about nothing else, know the name.
 """
 
 from __future__ import annotations
@@ -121,20 +122,43 @@ def to_backend(tree: Any, backend: str) -> Any:
     return map_arrays(lambda x: _move(x, xp, backend), tree)
 
 
-def on_own_stream(tree: Any, backend: str) -> tuple[Any, Callable[[], None]]:
-    """`to_backend` that does not wait: the arrays, and a function to call before they are used.
+class Upload:
+    """`to_backend` from another thread that neither side waits for.
 
-    For CuPy the copies go through page-locked memory on a stream of their own; the function lets the
-    current stream wait for them, not the program.
+        upload = Upload("cupy")                       in the thread that computes
+        after = upload.mark()                         there too, when all work on older arrays is under way
+        arrays, ready = upload(tree, after)           in the thread that prepares
+        ready()                                       in the thread that computes, before it uses the arrays
+
+    For CuPy the copies go through page-locked memory on one stream of their own, to the device that is in
+    use where the object is made. Memory of arrays that were dropped is written only after the work that was
+    marked, which may still read it; and the current stream, not the program, waits for the copies.
+
+    Args:
+        backend: "numpy" or "cupy".
     """
-    if backend != "cupy" or not callable(getattr(module_of(backend).cuda, "Stream", None)):
-        return to_backend(tree, backend), lambda: None
-    cupy = module_of(backend)
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
-        arrays = map_arrays(lambda x: cupy.asarray(x, blocking=False), tree)
-        done = stream.record()
-    return arrays, lambda: cupy.cuda.get_current_stream().wait_event(done)
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        cuda: Any = getattr(module_of(backend), "cuda", None)
+        self.cuda = cuda if callable(getattr(cuda, "Stream", None)) else None  # None: NumPy
+        if self.cuda:
+            self.device, self.stream = cuda.Device(), cuda.Stream(non_blocking=True)
+
+    def mark(self) -> Any:
+        """All work that this thread has started so far."""
+        return self.cuda.get_current_stream().record() if self.cuda else None
+
+    def __call__(self, tree: Any, after: Any = None) -> tuple[Any, Callable[[], None]]:
+        """The arrays, and what to call before they are used."""
+        if not self.cuda:
+            return to_backend(tree, self.backend), lambda: None
+        with self.device, self.stream:
+            if after is not None:
+                self.stream.wait_event(after)
+            arrays = to_backend(tree, self.backend)
+            done = self.stream.record()
+        return arrays, lambda: self.cuda.get_current_stream().wait_event(done)
 
 
 def to_numpy(x: Any) -> Any:

@@ -66,6 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--verbose", action="store_true", help="print the full table of every case")
 
     training = add(commands, "train", run_train, "train a forecaster of moving digits with your own settings")
+    training.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="settings of a published training: shi-2015; other options overrule it",
+    )
+    training.add_argument(
+        "--minutes", type=float, help="stop and keep a checkpoint after so long; --resume goes on"
+    )
     add_job(training)
     training.add_argument(
         "--out", type=Path, default=Path("runs/forecaster"), help="folder for log and checkpoints"
@@ -164,6 +172,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", type=positive, help="clips a step")
     group.add_argument("--lr", type=float, help="highest learning rate")
     group.add_argument("--optimizer", choices=("adam", "adamw", "rmsprop", "sgd"))
+    group.add_argument("--decay", choices=("cosine", "none"), help="of the learning rate")
     group.add_argument("--clip", type=float, help="largest norm of the gradient")
 
 

@@ -45,7 +45,7 @@ def run_train(args: argparse.Namespace) -> int:
 
     settings = args.out / "job.json"
     with Group.world(timeout=args.timeout, cuda_aware=args.cuda_aware) as group:
-        job = job_of(args, stored(settings) if args.resume else {})
+        job = job_of(args, preset_of(args) | (stored(settings) if args.resume else {}))
         if group.size > 1 and args.threads is None:
             set_threads(max(1, usable_cores() // group.neighbours))
         if group.size > 1 and job.backend == "cupy":
@@ -55,7 +55,15 @@ def run_train(args: argparse.Namespace) -> int:
             print(model.summary((job.observed, job.batch, 1, job.canvas, job.canvas)))
             args.out.mkdir(parents=True, exist_ok=True)
             write_atomically(settings, json.dumps(job.to_dict(), indent=2).encode())
-        train_forecaster(model, job, args.out, resume=args.resume, valid_every=args.valid_every, group=group)
+        train_forecaster(
+            model,
+            job,
+            args.out,
+            resume=args.resume,
+            valid_every=args.valid_every,
+            group=group,
+            minutes=args.minutes,
+        )
     if group.leads:
         print(evaluate(model, job, clips=50))
         print(
@@ -150,6 +158,13 @@ def job_of(args: argparse.Namespace, base: dict[str, Any]) -> Any:
     if given.get("peephole") == "none":
         given["peephole"] = None
     return Job.of({**base, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}})
+
+
+def preset_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the published training that was asked for, or none."""
+    from .models.presets import protocol
+
+    return protocol(args.preset) if args.preset else {}
 
 
 def stored(path: Path) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from .backend import to_backend
+from .backend import Array
+from .data.prefetch import Prefetch
 from .distributed import Group
 from .gradcheck.case import Case
 from .gradcheck.engine import gradcheck
@@ -89,8 +91,12 @@ def train_forecaster(
     progress: bool = True,
     valid_every: int = 100,
     group: Group | None = None,
+    minutes: float | None = None,
 ) -> None:
-    """Train a forecaster on a job's clips, alone or in a group; log and checkpoints go to `out`."""
+    """Train a forecaster on a job's clips, alone or in a group; log and checkpoints go to `out`.
+
+    On a GPU the next clips are drawn and copied while these are being computed.
+    """
 
     def loss_forward(model, frames, *, train, rng):  # type: ignore[no-untyped-def]
         return forecast_loss_forward(
@@ -98,23 +104,29 @@ def train_forecaster(
         )
 
     clips = job.clips("train")
-    train(
-        model,
-        loss_forward,
-        forecast_loss_backward,
-        lambda step: to_backend(clips.batch(step, job.batch), job.backend),
-        steps=job.steps,
-        optimizer=job.learner(),
-        schedule=job.schedule(),
-        valid=validation(job),
-        valid_every=valid_every,
-        clip_norm=job.clip,
-        out=out,
-        seed=job.seed,
-        resume=resume,
-        progress=progress,
-        group=group,
-    )
+
+    def batch(step: int) -> Array:
+        return clips.batch(step, job.batch)
+
+    with Prefetch(batch, job.backend) if job.backend == "cupy" else nullcontext(batch) as ahead:
+        train(
+            model,
+            loss_forward,
+            forecast_loss_backward,
+            ahead,
+            steps=job.steps,
+            minutes=minutes,
+            optimizer=job.learner(),
+            schedule=job.schedule(),
+            valid=validation(job),
+            valid_every=valid_every,
+            clip_norm=job.clip,
+            out=out,
+            seed=job.seed,
+            resume=resume,
+            progress=progress,
+            group=group,
+        )
 
 
 def draw(model: Forecaster, job: Job, result: Evaluation, out: Path) -> None:

@@ -187,6 +187,12 @@ class Group:
         for name, a in arrays.items():
             a[...] = to_backend(host[name], backend_name(a) or "numpy")
 
+    def agreed(self, yes: bool) -> bool:
+        """What the first rank says, so that all do the same."""
+        flag = np.array([yes], np.uint8)
+        self.broadcast({"flag": flag})
+        return bool(flag[0])
+
     def check_equal(self, arrays: Mapping[str, Array]) -> None:
         """RuntimeError, naming the ranks, where their parameters are not the same bits."""
         if self.size == 1:

@@ -28,6 +28,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "rmsprop": RMSProp,
     "sgd": SGD,
 }
+DECAYS = ("cosine", "none")
 HELD_OUT = 200  # test clips of an evaluation
 PRIOR = 0.05  # mean intensity of a frame with a moving digit or two
 
@@ -43,8 +44,9 @@ class Job:
         features, kernel, state_kernel, patch, peephole, feed: of the `Forecaster`; kernel None is the
             FC-LSTM.
         truth_rate: of scheduled sampling, with feed.
-        steps, batch, lr, optimizer, clip: of training; lr rises over the first 20 steps, then falls to
-            0 along a cosine. clip: largest norm of the gradient.
+        steps, batch, lr, optimizer, clip: of training. clip: largest norm of the gradient.
+        decay: "cosine", lr rises over the first 20 steps, then falls to 0 along a cosine; or "none", lr
+            from the first step to the last.
         seed: of the weights, the clips and scheduled sampling.
         mnist: path of an MNIST idx images file, to use instead of the packaged digits.
         backend: "numpy" or "cupy".
@@ -68,6 +70,7 @@ class Job:
     lr: float = 5e-3
     optimizer: str = "adam"
     clip: float = 1.0
+    decay: str = "cosine"
     seed: int = 0
     mnist: str | None = None
     backend: str = "numpy"
@@ -81,6 +84,8 @@ class Job:
             )
         if not self.clip > 0 or not self.lr > 0:
             raise ValueError(f"clip is {self.clip} and lr is {self.lr}, expected both above 0")
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay is {self.decay!r}, expected one of {DECAYS}")
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Job:
@@ -135,6 +140,8 @@ class Job:
 
     def schedule(self) -> Callable[[int], float]:
         """Learning rate of each step."""
+        if self.decay == "none":
+            return lambda step: self.lr
         warm = min(20, max(1, self.steps // 10))
         return Warmup(warm, Cosine(self.lr, max(1, self.steps - warm)))
 

@@ -36,6 +36,7 @@ def train(
     batch: Callable[[int], Any],
     *,
     steps: int,
+    minutes: float | None = None,
     optimizer: Optimizer,
     schedule: Callable[[int], float] | None = None,
     valid: Callable[[Any], float] | None = None,
@@ -58,6 +59,8 @@ def train(
         loss_backward: (model, saved) -> gradients with the keys of model.params.
         batch: step -> data; the same data for the same step, so that resuming is exact.
         steps: updates in all, those of an earlier run included.
+        minutes: stop sooner, after the step in which so much time has passed since this call, and keep a
+            checkpoint to go on from; None: no limit.
         optimizer: updates model.params in place.
         schedule: step -> learning rate; default: the optimiser's own.
         valid: model -> a number to be small. valid_every: steps between two checkpoints, where it is
@@ -80,8 +83,8 @@ def train(
     """
     from tqdm import tqdm  # plain text: notebooks without widgets show it too
 
-    check_settings(steps, valid_every, resume, out)
-    group = group or Group()
+    check_settings(steps, valid_every, resume, out, minutes)
+    group, deadline = group or Group(), time.monotonic() + 60 * (np.inf if minutes is None else minutes)
     log, start, best, best_step = Log(out / "log.csv" if out else None), 0, float("inf"), -1
     kept: int | None = None  # finished steps in last.safetensors
     if out:
@@ -145,10 +148,13 @@ def train(
             row = log.add(step=step, loss=float(loss), grad_norm=norm, lr=rate, seconds=seconds)
             done, whole = step + 1, True
 
-            if done % valid_every == 0 or done == steps:
+            late = minutes is not None and group.agreed(time.monotonic() >= deadline)
+            if done % valid_every == 0 or done == steps or late:
                 pause()
             bar.set_postfix(shown(row), refresh=False)
             bar.update()
+            if late:
+                break
     except KeyboardInterrupt as stop:
         if whole and done > start and not spoiled(model):  # a half-made update is no state to go on from
             if best_step == done - 1:
@@ -185,12 +191,16 @@ def shown(row: Row) -> dict[str, str]:
     return {labels.get(n, n): format(v, forms[n]) for n, v in found.items() if v is not None}
 
 
-def check_settings(steps: int, valid_every: int, resume: bool, out: Path | None) -> None:
+def check_settings(
+    steps: int, valid_every: int, resume: bool, out: Path | None, minutes: float | None
+) -> None:
     """ValueError where a setting is out of range."""
     if steps < 0:
         raise ValueError(f"steps is {steps}, expected at least 0")
     if valid_every < 1:
         raise ValueError(f"valid_every is {valid_every}, expected at least 1 step")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes is {minutes}, expected a time above 0")
     if resume and out is None:
         raise ValueError("resume needs out, the folder of the earlier run")
 

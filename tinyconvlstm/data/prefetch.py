@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ..backend import on_own_stream
+from ..backend import Upload
 
 
 class Prefetch:
@@ -28,27 +28,26 @@ class Prefetch:
     def __init__(self, batch: Callable[[int], Any], backend: str = "numpy") -> None:
         self.batch, self.backend = batch, backend
         self.pool: ThreadPoolExecutor | None = None
+        self.upload: Upload | None = None
         self.ahead: tuple[int, Future[Any]] | None = None
 
     def __enter__(self) -> Prefetch:
+        self.upload = Upload(self.backend)
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="tinyconvlstm prefetch")
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pool = self.ahead = None
+        self.pool = self.ahead = self.upload = None
 
     def __call__(self, step: int) -> Any:
         """The batch of a step."""
-        if self.pool is None:
+        if self.pool is None or self.upload is None:
             raise ValueError("prefetch is used outside of its block, expected `with Prefetch(...) as batch:`")
         expected = self.ahead if self.ahead and self.ahead[0] == step else None
-        arrays, ready = expected[1].result() if expected else self.make(step)
-        self.ahead = (step + 1, self.pool.submit(self.make, step + 1))
+        upload, after = self.upload, self.upload.mark()
+        arrays, ready = expected[1].result() if expected else upload(self.batch(step), after)
+        self.ahead = (step + 1, self.pool.submit(lambda: upload(self.batch(step + 1), after)))
         ready()
         return arrays
-
-    def make(self, step: int) -> tuple[Any, Callable[[], None]]:
-        """The batch on the backend, and what to call before using it."""
-        return on_own_stream(self.batch(step), self.backend)

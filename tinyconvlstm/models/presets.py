@@ -1,4 +1,4 @@
-"""Published models by name; their parameter counts come out exactly (`tests/test_forecaster.py`).
+"""Published models and trainings by name; parameter counts come out exactly (`tests/test_forecaster.py`).
 
 Source: Shi et al. 2015, arXiv 1506.04214, table 1: 64 x 64 frames in patches of 4 x 4 pixels. The names
 are "input kernel - state kernel - features of each layer".
@@ -32,3 +32,37 @@ def shi_2015(name: str, **settings: Any) -> Forecaster:
     if name not in SHI_2015:
         raise ValueError(f"name is {name!r}, expected one of {sorted(SHI_2015)}")
     return Forecaster(**{"patch": 4, **SHI_2015[name], **settings})
+
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    # Shi et al. 2015, section 4.1: Moving MNIST, ConvLSTM-5x5-5x5-128-64-64. The batch of 16 and the number of
+    # steps are ours: the paper stops early, by the validation set. Its gradients are not clipped.
+    "shi-2015": {
+        "canvas": 64,
+        "digits": 2,
+        "digit_size": 28,
+        "speed": (3.0, 5.0),
+        "observed": 10,
+        "horizon": 10,
+        "features": (128, 64, 64),
+        "kernel": 5,
+        "patch": 4,
+        "optimizer": "rmsprop",
+        "lr": 1e-3,
+        "decay": "none",
+        "clip": float("inf"),
+        "batch": 16,
+        "steps": 100_000,
+    }
+}
+
+
+def protocol(name: str) -> dict[str, Any]:
+    """The settings of a published training by its name in `PROTOCOLS`, as `job.Job` takes them.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"preset is {name!r}, expected one of {sorted(PROTOCOLS)}")
+    return dict(PROTOCOLS[name])

@@ -121,7 +121,7 @@ for t in reversed(range(3)):
 dw_h = sum(dz.T @ step.state_map.x for dz, step in zip(dzs, tape, strict=True))  # a plain sum over time
 dw_x = sum(dz.T @ x for dz, x in zip(dzs, xs, strict=True))
 
-ys, last, library_tape = scan(cell, xs)
+ys, last, library_tape = scan(cell, xs, cell.initial_state(xs[0]))
 dxs, dstart, grads = scan_backward(cell, dys, None, library_tape)
 np.testing.assert_allclose(last.h, state.h)
 np.testing.assert_allclose(grads["w_h"], dw_h)

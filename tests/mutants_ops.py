@@ -160,7 +160,7 @@ OPTIMISERS = [
     Mutant("decoupled decay as L2", UPDATE, "p *= 1 - rate * self.weight_decay", "g = g + self.weight_decay * p", rule("adamw")),
     Mutant("decay without the learning rate", UPDATE, "1 - rate * self.weight_decay", "1 - self.weight_decay", rule("adamw")),
     Mutant("parameters replaced, not changed in place", SGD, "p -= lr * g", "p = p - lr * g", rule("sgd")),
-    Mutant("each array clipped by its own norm", "optim:clip_by_norm", "norm = sqrt(float(sum(g.dot(g) for g in flat)))", "norm = sqrt(float(max(g.dot(g) for g in flat)))", test(test_optim.test_clip_by_norm, "numpy", test_optim.np.float64)),
+    Mutant("each array clipped by its own norm", "optim:clip_by_norm", "norm = sqrt(sum(", "norm = sqrt(max(", test(test_optim.test_clip_by_norm, "numpy", test_optim.np.float64)),
     Mutant("clipping lengthens short gradients", "optim:clip_by_norm", "scale >= 1 or ", "", test(test_optim.test_clip_by_norm, "numpy", test_optim.np.float64)),
     Mutant("one side clipped", "optim:clip_by_value", "-limit, limit", "-limit, 10 * limit", test(test_optim.test_clip_by_value, "numpy", test_optim.np.float64)),
 ]  # fmt: skip

@@ -21,9 +21,18 @@ from tinyconvlstm import (
 from tinyconvlstm.layers import Recurrent
 from tinyconvlstm.layers.memory import peak
 
+
+@pytest.fixture(autouse=True, params=[1, 2])
+def threads(request):
+    """On one thread and on two: parts of a batch work on patches of their own."""
+    set_threads(request.param)
+    yield
+    set_threads(None)
+
+
 CASES = {
     "2d": (LSTMCell(8, 64, (3, 3)), (12, 4, 8, 32, 32)),
-    "2d, wide input": (LSTMCell(64, 64, (3, 3)), (8, 2, 64, 32, 32)),
+    "2d, wide input": (LSTMCell(64, 64, (3, 3)), (16, 2, 64, 32, 32)),
     "1d": (LSTMCell(8, 32, (5,)), (40, 8, 8, 256)),
     "RNN": (RNNCell(8, 32, (3, 3)), (16, 8, 8, 32, 32)),
     "GRU": (GRUCell(8, 32, (3, 3)), (16, 8, 8, 32, 32)),
@@ -46,15 +55,12 @@ def measured(cell, shape, *, k2=None, every=None):
             return scan_truncated_backward(cell, dys, None, tape, k1=k2, k2=k2)
         return scan_backward(cell, dys, None, tape)
 
-    set_threads(1)
-    try:
-        run()  # what is made once and kept is not counted
-        tracemalloc.start()
-        run()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-        set_threads(None)
+    run()  # what is made once and kept is not counted
+    tracemalloc.start()
+    run()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return held
 
 
 @pytest.mark.parametrize("name", CASES)

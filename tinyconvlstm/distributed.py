@@ -96,6 +96,7 @@ class Group:
             file=sys.stderr,
         )
         sys.stderr.flush()
+        time.sleep(0.5)  # mpiexec passes on what it has read, and reads no more once a rank has aborted
         self.comm.Abort(1)
         os._exit(1)  # where Abort comes back
 

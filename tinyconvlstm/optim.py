@@ -186,8 +186,8 @@ def clip_by_norm(grads: Arrays, max_norm: float) -> tuple[Arrays, float]:
     """
     positive("max_norm", max_norm)
     array_module(**grads)
-    flat = (g.astype(np.float64).ravel() for g in grads.values())  # float32's squares would overflow
-    norm = sqrt(float(sum(g.dot(g) for g in flat)))
+    # In float64, for float32's squares would overflow; no dot product, whose BLAS threads would go on spinning
+    norm = sqrt(sum(float((wide * wide).sum()) for wide in (g.astype(np.float64) for g in grads.values())))
     scale = max_norm / (norm + 1e-6)
     if scale >= 1 or not isfinite(norm):
         return dict(grads), norm

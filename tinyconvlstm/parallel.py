@@ -15,7 +15,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -84,13 +84,16 @@ def shares(batch: Array, macs: float, small: float | None = None) -> list[slice]
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
-def run_parts(function: Callable[[Any], T], parts: Sequence[Any]) -> list[T]:
+def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool = False) -> list[T]:
     """[function(part) for part in parts], every part in a thread of its own, the first in this one.
 
-    An exception in a part is raised here, after all parts have ended: that of the first such part.
+    `small` work keeps BLAS at one thread too: BLAS's idle threads go on spinning for a tenth of a
+    second, on the cores of whatever comes next. An exception in a part is raised here, after all
+    parts have ended: that of the first such part.
     """
     if len(parts) == 1 or _inside.get():
-        return [function(part) for part in parts]
+        with single_threaded_blas() if small and not _inside.get() else nullcontext():
+            return [function(part) for part in parts]
     results: list[Any] = [None] * len(parts)
     errors: dict[int, BaseException] = {}
 

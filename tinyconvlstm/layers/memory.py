@@ -19,8 +19,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T h (kept_per_step + 1)      gates, cells and ys
-        full   = tape + dxs + dz of the steps taken at once + 8 h + the parameters' gradients, and the
-                 largest of them once more + the patches that the threads work on
+        full   = tape + dxs + dz of the steps taken at once + the parameters' gradients, and the largest of
+                 them once more + the larger of: the gates' temporaries, the patches the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
@@ -33,17 +33,21 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     T, N, C, *S = shape
     h = N * cell.features * prod(cell.input_map.out(tuple(S)))
     z, dxs = cell.dz_blocks * h, N * C * prod(S)
-    at_once = min(T, steps_at_once_of(cell, shape))
+    at_once = min(T, steps_at_once_of(cell, (T, -(-N // parts_of(cell, shape)), *shape[2:])))
     if every is not None:
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
         return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
-    step = at_once * z + patches(cell, shape, at_once)
+    if k2 is not None and at_once < T:
+        at_once = 1  # as soon as no further block reaches a step
+    # what the gates' backward pass needs, before that of the maps begins
+    gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
+    step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]
-    return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + 8 * h + sum(sizes) + max(sizes)
+    return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + sum(sizes) + max(sizes)
 
 
 def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
@@ -51,8 +55,7 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     if not cell.kernel:
         return 0
     N, _, *S = shape[1:]
-    frame = like(cell, shape[1:])
-    parts = len(shares(frame, cell.macs(frame), small=bptt.STEP))
+    parts = parts_of(cell, shape)
     found = [0]
     for w in [w for w in cell.params.values() if w.ndim == 2 + len(cell.kernel)]:
         columns = w.shape[1] * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
@@ -60,6 +63,12 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
         block = min(-(-N // parts) * columns, max(room, min(columns, 2 * room)))
         found.append(at_once * parts * (block + block // w.shape[-1] + 2 * int(w.size)))
     return int(max(found))
+
+
+def parts_of(cell: TwoMapCell, shape: Shape) -> int:
+    """Into how many parts a scan cuts its batch."""
+    frame = like(cell, shape[1:])
+    return len(shares(frame, cell.macs(frame), small=bptt.STEP))
 
 
 def like(cell: TwoMapCell, shape: Shape) -> np.ndarray:

@@ -17,7 +17,7 @@ from functools import reduce
 from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
-from ..parallel import run_parts, shares
+from ..parallel import SMALL, run_parts, shares
 from .windows import Geometry, Window, add_columns, columns, crop, pad, padded_sizes, patches, strips
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
@@ -115,7 +115,8 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
                 if plus is not None:
                     y_strip += plus[block, ..., positions]  # while it is in the cache
 
-    run_parts(part, shares(x, len(x) * w.size * geometry.positions))
+    macs = len(x) * w.size * geometry.positions
+    run_parts(part, shares(x, macs), small=macs < SMALL)
     return y.reshape(len(x), len(w), *geometry.out)
 
 
@@ -145,7 +146,8 @@ def correlate_adjoint_x(
                 add_columns(padded[where], dcols, strip)
             dx[block] = crop(padded, geometry.pads)
 
-    run_parts(part, shares(dy, len(dy) * w.size * geometry.positions))
+    macs = len(dy) * w.size * geometry.positions
+    run_parts(part, shares(dy, macs), small=macs < SMALL)
     return dx
 
 
@@ -184,7 +186,9 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
                 dw += xp.matmul(cols, dy_strip.reshape(T, groups, shape[3], -1).swapaxes(2, 3))
         return dw
 
-    dw = reduce(add_in_place, run_parts(part, shares(dys[0], dys.size * shape[2])))
+    dw = reduce(
+        add_in_place, run_parts(part, shares(dys[0], dys.size * shape[2]), small=dys.size * shape[2] < SMALL)
+    )
     return dw.swapaxes(2, 3).reshape(T, features, channels, *geometry.kernel)
 
 

@@ -1,4 +1,4 @@
-"""The command line: demo, gradcheck, train, evaluate, predict, info.
+"""The command line: demo, gradcheck, train, evaluate, predict, task, info.
 
 This file knows the options; `commands.py` does the work. A user's mistake prints one line and exits
 with 2; a failed check or an unmet goal exits with 1.
@@ -11,7 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .commands import one_line, run_demo, run_evaluate, run_gradcheck, run_info, run_predict, run_train
+from .commands import (
+    one_line,
+    run_demo,
+    run_evaluate,
+    run_gradcheck,
+    run_info,
+    run_predict,
+    run_task,
+    run_train,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,6 +121,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     forecast.add_argument("--gif", type=Path, help="also write an animation")
     forecast.add_argument("--backend", choices=("numpy", "cupy"), default="numpy")
+
+    example = add(
+        commands, "task", run_task, "run a small, real example: classify, track, caption ...; --list explains"
+    )
+    example.add_argument("name", nargs="?", help="of the task, or `all`; see --list")
+    example.add_argument("--list", action="store_true", help="explain the tasks and run none")
+    example.add_argument(
+        "--quick", action="store_true", help="a much shorter training; its goal is not judged"
+    )
+    example.add_argument("--seed", type=whole, default=0, help="of weights and data")
+    example.add_argument(
+        "--out", type=Path, default=Path("tasks"), help="folder for the picture and the numbers"
+    )
 
     add(commands, "info", run_info, "print versions, BLAS, threads and GPU")
     return parser

@@ -140,6 +140,13 @@ def run_predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_task(args: argparse.Namespace) -> int:
+    """`tinyconvlstm task`."""
+    from .tasks.command import run
+
+    return run(args.name, args.out, listed=args.list, quick=args.quick, seed=args.seed)
+
+
 def run_info(args: argparse.Namespace) -> int:
     """`tinyconvlstm info`."""
     from .info import lines

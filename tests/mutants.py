@@ -7,11 +7,12 @@ import sys
 from .mutants_backward import BACKWARD
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
+from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **GPU}
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **GPU, **MODELS}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

@@ -2,6 +2,8 @@
 
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
+from .clips import FactorisedConv, ToFrames, ToVolume, inflated
+from .fusion import FUSIONS, ConcatFusion, Fusion, GatedFusion, ScoreFusion, SumFusion
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .plain import Activation, Dropout, Flatten, GlobalPool, Pool
 from .pyramid import DeeperBidirectional, DilatedPyramid
@@ -9,9 +11,11 @@ from .recurrent import Bidirectional, Recurrent, TimeDistributed
 from .summary import Summary
 
 __all__ = [
+    "FUSIONS",
     "Activation",
     "BatchNorm",
     "Bidirectional",
+    "ConcatFusion",
     "Conv",
     "ConvTranspose",
     "DeeperBidirectional",
@@ -19,14 +23,22 @@ __all__ = [
     "DilatedPyramid",
     "Dropout",
     "Embedding",
+    "FactorisedConv",
     "Flatten",
+    "Fusion",
+    "GatedFusion",
     "GlobalPool",
     "GroupNorm",
     "Layer",
     "LayerNorm",
     "Pool",
     "Recurrent",
+    "ScoreFusion",
     "Sequential",
+    "SumFusion",
     "Summary",
     "TimeDistributed",
+    "ToFrames",
+    "ToVolume",
+    "inflated",
 ]

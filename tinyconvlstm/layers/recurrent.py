@@ -37,6 +37,8 @@ class Recurrent(Layer):
     Source of the two dropouts: Gal & Ghahramani 2016, arXiv 1512.05287, equation 7.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         cell: TwoMapCell,
@@ -157,6 +159,8 @@ class Bidirectional(Container, Layer):
         settings: further settings of both `Recurrent` layers.
     Source: Schuster & Paliwal 1997, "Bidirectional recurrent neural networks".
     """
+
+    takes_lengths = True
 
     def __init__(
         self,

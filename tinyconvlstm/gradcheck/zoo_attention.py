@@ -1,0 +1,53 @@
+"""Attention in the zoo: its pairs, the cells that attend, and pooling over time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import ops
+from .case import Case, pair_case
+
+Rng = np.random.Generator
+
+
+def attention_cases(rng: Rng) -> list[Case]:
+    """Cases of attention.
+
+    Args:
+        rng: a NumPy Generator.
+    Returns:
+        Cases with float64 arguments, all of them analytic: where a maximum is taken it has no rival near.
+    """
+    return pair_cases(rng)
+
+
+def pair_cases(rng: Rng) -> list[Case]:
+    """The pairs of `ops.attention`."""
+    softmax = (ops.masked_softmax_forward, ops.masked_softmax_backward)
+    attend, peak = (
+        (ops.attend_forward, ops.attend_backward),
+        (
+            ops.peak_softmax_forward,
+            ops.peak_softmax_backward,
+        ),
+    )
+    x, mask = {"x": 2 * rng.standard_normal((4, 3, 2))}, rng.random((4, 3, 1)) > 0.4
+    mask[1] = True  # no row along the first axis is empty
+    mask[:, 0] = True
+    qkv = {name: rng.standard_normal(shape) for name, shape in SHAPES.items()}
+    seen = rng.random((2, 5, 4)) > 0.5
+    seen[:, :, 2] = True
+    line = {"x": rng.permuted(0.3 * np.arange(24.0)).reshape(2, 3, 4)}
+    plane = {"x": rng.permuted(0.2 * np.arange(36.0)).reshape(2, 3, 2, 3)}
+    return [
+        pair_case("masked_softmax no mask", *softmax, x, axis=2),
+        pair_case("masked_softmax first axis", *softmax, x, mask=mask, axis=0),
+        pair_case("masked_softmax middle axis", *softmax, x, mask=mask),
+        pair_case("peak_softmax 1d", *peak, line),
+        pair_case("peak_softmax 2d", *peak, plane),
+        pair_case("attend", *attend, qkv),
+        pair_case("attend scaled, masked", *attend, qkv, scale=3**-0.5, mask=seen),
+    ]
+
+
+SHAPES = {"q": (2, 3, 5), "k": (2, 3, 4), "v": (2, 6, 4)}

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from . import test_attention as tests
+from . import test_variants
 from .killers import gradient, test
-from .mutation import Mutant
+from .mutation import Killer, Mutant
 
 SOFT, PEAK = "ops.attention:masked_softmax_forward", "ops.attention:peak_softmax"
 ATTEND = "ops.attention:attend"
@@ -31,6 +32,61 @@ PAIRS = [
     Mutant("values without their gradient's weights", f"{ATTEND}_backward", "dv = dy @ weights.y", "dv = dy @ (0 * weights.y + 1 / v.shape[2])", gradient("attend")),
 ]  # fmt: skip
 
+
+def loops(name: str) -> Killer:
+    """The variant against naive loops."""
+    return test(test_variants.test_scan_equals_naive_loops, test_variants.VARIANTS[name], 2, backend="numpy")
+
+
+def case(name: str, detail: str = "2d") -> Killer:
+    """The variant's gradient check."""
+    return gradient(f"variant/{name} {detail}")
+
+
+INPUT, GATED, CONTEXT = "input attention", "attention for i", "context gates"
+LOOK, POOLED = "cells.attention:InputAttentionLSTMCell", "cells.context:ContextGateLSTMCell"
+BY_ATTENTION = "cells.attention_gates:AttentionGateLSTMCell"
+COST = test(tests.test_what_the_cells_cost)
+CELLS = [
+    Mutant("frame itself read", f"{LOOK}.step", "A.reshape(s.shape) * x", "x", loops(INPUT)),
+    Mutant("weights of every row apart", f"{LOOK}.step", "s.reshape(len(s), 1, -1), axis=2", "s.reshape(len(s), s.shape[2], -1), axis=2", loops(INPUT)),
+    Mutant("weights scaled back up by the number of positions", f"{LOOK}.step", "A.reshape(s.shape) * x", "A.reshape(s.shape) * x * A.shape[2]", test(tests.test_equal_attention_is_the_plain_cell_on_x_over_the_number_of_positions, (3, 4))),
+    Mutant("attention does not see the state", f"{LOOK}.step", "masked(state.h, h_mask), p, plus=z.a", "0 * masked(state.h, h_mask), p, plus=z.a", loops(INPUT)),
+    Mutant("tanh of the hidden map missing", f"{LOOK}.step", "array_module(a).tanh(a)", "a", loops(INPUT)),
+    Mutant("attention reads h before its mask", f"{LOOK}.step", "masked(state.h, h_mask), p, plus=z.a", "state.h, p, plus=z.a", case(INPUT, "1d recurrent dropout")),
+    Mutant("weights taken as constants", f"{LOOK}.step_backward", "softmax_backward(dA, weights)", "0 * softmax_backward(dA, weights)", case(INPUT)),
+    Mutant("softmax skipped in backward", f"{LOOK}.step_backward", "softmax_backward(dA, weights)", "dA", case(INPUT)),
+    Mutant("only the first channel moves the weights", f"{LOOK}.step_backward", "(x * dx_seen).sum(axis=1)", "(x * dx_seen)[:, 0]", case(INPUT)),
+    Mutant("state's path through the attention dropped", f"{LOOK}.step_backward", "dh = dh + self.state_map_backward(da, hidden, lstm.h_mask)", "pass", case(INPUT)),
+    Mutant("tanh's slope missing", f"{LOOK}.step_backward", " * (1 - scores.x * scores.x)", "", case(INPUT)),
+    Mutant("dx not weighted", f"{LOOK}.step_backward", "weights.y.reshape(s_shape) * dx_seen", "dx_seen", case(INPUT)),
+    Mutant("frame's path through the product dropped", f"{LOOK}.project_backward", "dxs[t] += dz.x", "pass", case(INPUT)),
+    Mutant("product's gradients in the wrong order", f"{LOOK}.project_backward", "enumerate(dzs)", "enumerate(reversed(dzs))", case(INPUT)),
+    Mutant("w_x learns from the frame itself", f"{LOOK}.state_backward", "[s.seen.x for s in steps]", "[s.x for s in steps]", case(INPUT)),
+    Mutant("w_z learns before the tanh", f"{LOOK}.state_backward", "[s.scores.x for s in steps]", "[array_module(s.x).arctanh(s.scores.x) for s in steps]", case(INPUT)),
+    Mutant("score map not counted", f"{LOOK}.macs_per_position", "(self.hidden_x, self.hidden_h, self.score_map)", "(self.hidden_x, self.hidden_h)", COST),
+    Mutant("sum in place of the mean", "cells.context:mean_over_positions", ".mean(axis=lead)", ".sum(axis=lead)", loops(CONTEXT)),
+    Mutant("pooled gates blind to the state", f"{POOLED}.step", "mean_over_positions(h, 2), self.params, plus=z.pooled", "0 * mean_over_positions(h, 2), self.params, plus=z.pooled", loops(CONTEXT)),
+    Mutant("pooled gates in another order", f"{POOLED}.step", "zip(self.pooled, split(", "zip(self.pooled[::-1], split(", loops(CONTEXT)),
+    Mutant("pooled h not masked", f"{POOLED}.step", "mean_over_positions(h, 2)", "mean_over_positions(state.h, 2)", case(CONTEXT, "1d recurrent dropout")),
+    Mutant("gradient of a pooled gate from one position", f"{POOLED}.step_backward", "dgates[name].sum(axis=axes, keepdims=True)", "dgates[name].mean(axis=axes, keepdims=True)", case(CONTEXT)),
+    Mutant("state's path through its mean dropped", f"{POOLED}.step_backward", "dh = dh + masked(spread(dmean, dh), saved.h_mask)", "pass", case(CONTEXT)),
+    Mutant("mask missing on the way to the mean", f"{POOLED}.step_backward", "masked(spread(dmean, dh), saved.h_mask)", "spread(dmean, dh)", case(CONTEXT, "1d recurrent dropout")),
+    Mutant("a mean's adjoint without its divisor", "cells.context:spread", "(dmean / prod(sizes))", "dmean", case(CONTEXT)),
+    Mutant("frame's path through its mean dropped", f"{POOLED}.project_backward", "dxs[t] += spread(dmean, dxs[t])", "pass", case(CONTEXT)),
+    Mutant("w_hp learns from h at one position", f"{POOLED}.state_backward", "[step.pooled.x for step in steps]", "[step.state_map.x[:, :, 0, 0] for step in steps]", case(CONTEXT)),
+    Mutant("incoming dc dropped", f"{POOLED}.step_backward", "dc = dstate.c + dstate.h", "dc = dstate.h", case(CONTEXT)),
+    Mutant("pooled frames of other steps", f"{POOLED}.projection_of", "super().projection_of(saved.pooled, begin, end)", "super().projection_of(saved.pooled, 0, end - begin)", test(tests.test_steps_taken_one_at_a_time_or_all_at_once, tests.ContextGateLSTMCell)),
+    Mutant("pooled maps counted at every position", f"{POOLED}.step_macs", "super().step_macs(sizes) + self.pooled_x", "super().step_macs(sizes) + prod(sizes) * self.pooled_x", COST),
+    Mutant("forget bias on another gate", f"{POOLED}.__init__", 'self.pooled.index("f")', "0", COST),
+    Mutant("a and g exchanged", f"{BY_ATTENTION}.spatial_gates", "z_a, z_g = split(z, 2)", "z_g, z_a = split(z, 2)", loops(GATED)),
+    Mutant("scores without their tanh", f"{BY_ATTENTION}.spatial_gates", "tanh(z_a)", "z_a", loops(GATED)),
+    Mutant("candidate's gradient in the attention's place", f"{BY_ATTENTION}.spatial_gates_backward", "[da, dz_g]", "[dz_g, da]", case(GATED)),
+    Mutant("largest score's share missing", f"{BY_ATTENTION}.spatial_gates_backward", "peak_softmax_backward(dgates[self.attends], peak)", "dgates[self.attends] * peak.y", case("attention for o")),
+    Mutant("attention's tanh slope missing", f"{BY_ATTENTION}.spatial_gates_backward", " * (1 - scores.x * scores.x)", "", case(GATED)),
+]  # fmt: skip
+
 ATTENTION = {
     "Attention: softmax and weighted sums": PAIRS,
+    "Attention in the cell": CELLS,
 }

@@ -6,8 +6,13 @@ Nothing here comes from the package.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+
+from .oracles_recurrent import STEPS, Params, lstm_step, sigmoid, taps_at
+
+Clip = tuple[np.ndarray, ...]
 
 
 def softmax_row(values: list[float], seen: list[bool]) -> list[float]:
@@ -51,3 +56,73 @@ def attend(
                 for r in range(R):
                     y[n, e, p] += a[r] * v[n, e, r]
     return y
+
+
+def hidden(
+    x: np.ndarray, h: np.ndarray, p: Params, names: tuple[str, str, str], rows: slice, **window: Any
+) -> np.ndarray:
+    """tanh(w_x * x + w_h * h + b) of some rows of the weights, pixel by pixel."""
+    w_x, w_h, b = (p[name][rows] if name in p else None for name in names)
+    a = np.empty((len(b), *h.shape[1:]))
+    for q in np.ndindex(a.shape):
+        f, s = q[0], q[1:]
+        from_x = 0.0 if w_x is None else taps_at(x, w_x[f], s, **window)
+        a[q] = np.tanh(from_x + taps_at(h, w_h[f], s) + b[f])
+    return a
+
+
+def input_attention_step(x: np.ndarray, state: Clip, p: Params, **window: Any) -> Clip:
+    """Scores of every position, exponentials by their sum, and the plain step on the weighted frame."""
+    h, _ = state
+    a = hidden(x, h, p, ("w_xa", "w_ha", "b_a"), slice(None), **window)
+    positions = list(np.ndindex(h.shape[1:]))
+    scores = [taps_at(a, p["w_z"][0], s) for s in positions]
+    seen = np.empty_like(x)
+    for s, weight in zip(positions, softmax_row(scores, [True] * len(scores)), strict=True):
+        for c in range(len(x)):
+            seen[(c, *s)] = weight * x[(c, *s)]
+    return lstm_step(seen, state, p, **window)
+
+
+def mean_of(x: np.ndarray, c: int) -> float:
+    """The mean of a channel over its positions."""
+    values = [float(v) for v in np.ravel(x[c])]
+    return sum(values) / len(values)
+
+
+def context_step(pooled: str, attends: str | None) -> Any:
+    """A step whose gates `pooled` read means; `attends` is by attention, and g by convolution."""
+
+    def step(x: np.ndarray, state: Clip, p: Params, **window: Any) -> Clip:
+        h, c = state
+        F = len(h)
+        blocks = ["a", "g"] if attends else ["g"]
+        rows = {name: slice(k * F, (k + 1) * F) for k, name in enumerate(blocks)}
+        gate = {"g": hidden(x, h, p, ("w_x", "w_h", "b"), rows["g"], **window)}
+        if attends:
+            a, scores = hidden(x, h, p, ("w_x", "w_h", "b"), rows["a"], **window), np.empty_like(h)
+            for q in np.ndindex(h.shape):
+                scores[q] = taps_at(a, p["w_z"][q[0]], q[1:])
+            gate[attends] = peak_softmax(scores[None])[0]
+        for k, name in enumerate(pooled):
+            gate[name] = np.empty_like(h)
+            for f in range(F):
+                row = k * F + f
+                z = p["b_p"][row] + sum(p["w_hp"][row, j] * mean_of(h, j) for j in range(F))
+                z += sum(p["w_xp"][row, j] * mean_of(x, j) for j in range(len(x)))
+                gate[name][f] = sigmoid(z)
+        new_h, new_c = np.empty_like(h), np.empty_like(c)
+        for q in np.ndindex(h.shape):
+            new_c[q] = gate["f"][q] * c[q] + gate["i"][q] * gate["g"][q]
+            new_h[q] = gate["o"][q] * np.tanh(new_c[q])
+        return new_h, new_c
+
+    return step
+
+
+STEPS |= {
+    "InputAttentionLSTMCell": input_attention_step,
+    "ContextGateLSTMCell": context_step("ifo", None),
+    "InputGateAttentionLSTMCell": context_step("fo", "i"),
+    "OutputGateAttentionLSTMCell": context_step("if", "o"),
+}

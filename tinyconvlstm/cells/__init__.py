@@ -1,7 +1,10 @@
 """Cells: one time step of anything recurrent."""
 
+from .attention import InputAttentionLSTMCell, attention_maps
+from .attention_gates import InputGateAttentionLSTMCell, OutputGateAttentionLSTMCell
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .context import ContextGateLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
 from .layer_norm import LayerNormLSTMCell
@@ -26,11 +29,14 @@ __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ContextGateLSTMCell",
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",
     "FGRCell",
     "GRUCell",
+    "InputAttentionLSTMCell",
+    "InputGateAttentionLSTMCell",
     "LSTMCell",
     "LayerNormLSTMCell",
     "LightLSTMCell",
@@ -42,6 +48,7 @@ __all__ = [
     "NOAFCell",
     "NOGCell",
     "NPCell",
+    "OutputGateAttentionLSTMCell",
     "RNNCell",
     "RNNState",
     "ResetBeforeGRUCell",
@@ -50,4 +57,5 @@ __all__ = [
     "State",
     "TwoMapCell",
     "VanillaLSTMCell",
+    "attention_maps",
 ]

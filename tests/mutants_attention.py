@@ -86,7 +86,27 @@ CELLS = [
     Mutant("attention's tanh slope missing", f"{BY_ATTENTION}.spatial_gates_backward", " * (1 - scores.x * scores.x)", "", case(GATED)),
 ]  # fmt: skip
 
+
+POOL = "layers.attention:TemporalAttention"
+POOL_LOOPS = test(tests.test_pooling_equals_naive_loops, (3, 2), [4, 1, 3], backend="numpy")
+POOL_CASE = gradient("layer/temporal attention 2d lengths")
+POOLINGS = [
+    Mutant("padding is scored too", f"{POOL}.forward", "mask=alive, axis=0", "axis=0", POOL_LOOPS),
+    Mutant("softmax over the clips", f"{POOL}.forward", "mask=alive, axis=0", "mask=alive, axis=1", POOL_LOOPS),
+    Mutant("padding read", f"{POOL}.forward", "xp.where(along(alive, x), x, 0)", "x", test(tests.test_a_padded_batch_is_its_clips_one_by_one)),
+    Mutant("bias of the scores forgotten", f"{POOL}.forward", 'self.params["b"])', '0 * self.params["b"])', POOL_LOOPS),
+    Mutant("scores without tanh", f"{POOL}.forward", "xp.tanh(z)", "z", POOL_LOOPS),
+    Mutant("divided by the number of steps once more", f"{POOL}.forward", "(along(alpha, x) * x).sum(axis=0)", "(along(alpha, x) * x).mean(axis=0)", POOL_LOOPS),
+    Mutant("weights taken as constants", f"{POOL}.backward", "masked_softmax_backward(dalpha, AxisSaved(alpha, axis))", "0 * alpha", POOL_CASE),
+    Mutant("softmax skipped in backward", f"{POOL}.backward", "masked_softmax_backward(dalpha, AxisSaved(alpha, axis))", "dalpha", POOL_CASE),
+    Mutant("tanh's slope missing", f"{POOL}.backward", " * (1 - a * a)", "", POOL_CASE),
+    Mutant("a mean's adjoint without its divisor", f"{POOL}.backward", "dm / prod(sizes)", "dm", POOL_CASE),
+    Mutant("path through the weighted sum dropped", f"{POOL}.backward", "along(alpha, x) * dy + ", "0 * along(alpha, x) * dy + ", POOL_CASE),
+    Mutant("weighted sum not counted", f"{POOL}.cost", " + F * positions)", ")", test(tests.test_what_pooling_costs, (3, 2))),
+]  # fmt: skip
+
 ATTENTION = {
     "Attention: softmax and weighted sums": PAIRS,
     "Attention in the cell": CELLS,
+    "Attention over time": POOLINGS,
 }

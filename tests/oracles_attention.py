@@ -126,3 +126,25 @@ STEPS |= {
     "InputGateAttentionLSTMCell": context_step("fo", "i"),
     "OutputGateAttentionLSTMCell": context_step("if", "o"),
 }
+
+
+def temporal_attention(
+    x: np.ndarray, p: Params, lengths: list[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """y (N, F, *S) and the weights (T, N): clip by clip, over its valid steps only."""
+    T, N = x.shape[:2]
+    y, weights = np.zeros(x.shape[1:]), np.zeros((T, N))
+    for n in range(N):
+        steps = range(T if lengths is None else lengths[n])
+        scores = []
+        for t in steps:
+            m = [mean_of(x[t, n], f) for f in range(x.shape[2])]
+            rows = zip(p["v"], p["w"], p["b"], strict=True)
+            scores.append(
+                sum(v * math.tanh(b + sum(w * a for w, a in zip(row, m, strict=True))) for v, row, b in rows)
+            )
+        for t, weight in zip(steps, softmax_row(scores, [True] * len(scores)), strict=True):
+            weights[t, n] = weight
+            for q in np.ndindex(x.shape[2:]):
+                y[(n, *q)] += weight * x[(t, n, *q)]
+    return y, weights

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinyconvlstm import ops
-from tinyconvlstm.backend import to_backend
+from tinyconvlstm.backend import to_backend, to_numpy
 from tinyconvlstm.bptt import (
     scan,
     scan_backward,
@@ -27,11 +27,12 @@ from tinyconvlstm.cells import (
 )
 from tinyconvlstm.gradcheck import gradcheck
 from tinyconvlstm.gradcheck.layers import layer_case
-from tinyconvlstm.layers import Bidirectional, Recurrent
+from tinyconvlstm.layers import Bidirectional, Recurrent, TemporalAttention
 
 from . import oracles_attention as naive
 from .oracles import DTYPES, assert_pair_agrees, random, run_pair
 from .test_cells import setting
+from .test_summary import kept
 from .test_variants import same
 
 SOFTMAX = (ops.masked_softmax_forward, ops.masked_softmax_backward)
@@ -409,3 +410,102 @@ def test_settings_that_do_not_fit_are_refused():
     for name in ("stride", "padding"):
         with bad(f"{name} is 2, expected none: attention needs h of x's size"):
             InputAttentionLSTMCell(2, 3, (3,), **{name: 2})
+
+
+# --- pooling over time ---
+
+
+def pooling(rng: np.random.Generator, size: tuple[int, ...] = (3, 2)) -> tuple[TemporalAttention, np.ndarray]:
+    """The layer with random parameters, and four steps of three clips."""
+    layer = TemporalAttention(2, 5, dtype=np.float64)
+    layer = layer.bind({n: rng.standard_normal(a.shape) for n, a in layer.params.items()})
+    return layer, rng.standard_normal((4, 3, 2, *size))
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 1, 3]], ids=["whole", "padded"])
+@pytest.mark.parametrize("size", [(), (5,), (3, 2)])
+def test_pooling_equals_naive_loops(size, lengths, rng, backend):
+    layer, x = pooling(rng, size)
+    expected, weights = naive.temporal_attention(x, layer.params, lengths)
+    there, x_there = layer.to_backend(backend), to_backend(x, backend)
+    y, _ = there.forward(x_there, lengths=lengths)
+    np.testing.assert_allclose(to_numpy(y), expected, **CLOSE)
+    np.testing.assert_allclose(to_numpy(there.weights(x_there, lengths)), weights, **CLOSE)
+
+
+def test_pooling_weights_sum_to_one_and_are_zero_in_padding(rng):
+    layer, x = pooling(rng)
+    lengths = [2, 4, 1]
+    alpha = layer.weights(x, lengths)
+    np.testing.assert_allclose(alpha.sum(axis=0), 1, rtol=1e-14)
+    assert [(alpha[:, n] > 0).sum() for n in range(3)] == lengths
+    assert alpha[0, 2] == 1  # a clip of one step is that step
+    np.testing.assert_array_equal(layer.forward(x, lengths=lengths)[0][2], x[0, 2])
+
+
+def test_without_scores_pooling_is_the_mean_over_valid_steps(rng):
+    layer, x = pooling(rng)
+    layer = layer.bind({**layer.params, "v": np.zeros(5)})
+    np.testing.assert_allclose(layer(x), x.mean(axis=0), **CLOSE)
+    lengths = [2, 4, 3]
+    y, saved = layer.forward(x, lengths=lengths)
+    dy = rng.standard_normal(y.shape)
+    dx, grads = layer.backward(dy, saved)
+    for n, length in enumerate(lengths):
+        np.testing.assert_allclose(y[n], x[:length, n].mean(axis=0), **CLOSE)
+        np.testing.assert_allclose(
+            dx[:length, n], np.broadcast_to(dy[n] / length, x[:length, n].shape), **CLOSE
+        )
+    assert not grads["w"].any()
+    assert grads["v"].any()
+
+
+def test_a_padded_batch_is_its_clips_one_by_one(rng):
+    layer, x = pooling(rng)
+    lengths = [2, 4, 1]
+    for n, length in enumerate(lengths):
+        x[length:, n] = np.nan  # nothing reads it
+    y, saved = layer.forward(x, lengths=lengths)
+    dy = rng.standard_normal(y.shape)
+    dx, grads = layer.backward(dy, saved)
+    total = {name: np.zeros_like(g) for name, g in grads.items()}
+    for n, length in enumerate(lengths):
+        clip, own = layer.forward(x[:length, n : n + 1])
+        np.testing.assert_allclose(y[n : n + 1], clip, **CLOSE)
+        d, g = layer.backward(dy[n : n + 1], own)
+        np.testing.assert_allclose(dx[:length, n : n + 1], d, **CLOSE)
+        assert not dx[length:, n].any()
+        total = {name: total[name] + g[name] for name in total}
+    for name, g in grads.items():
+        np.testing.assert_allclose(g, total[name], **CLOSE)
+
+
+def test_pooling_does_not_know_the_order_of_the_steps(rng):
+    layer, x = pooling(rng)
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(layer(x[order]), layer(x), **CLOSE)
+    np.testing.assert_allclose(layer.weights(x[order]), layer.weights(x)[order], **CLOSE)
+
+
+@pytest.mark.parametrize("size", [(), (3, 2)])
+def test_what_pooling_costs(size, rng):
+    layer, x = pooling(rng, size)
+    cost, positions = layer.cost(x.shape), int(np.prod(size))
+    assert cost.out == (3, 2, *size) == layer(x).shape
+    assert cost.macs == 12 * (5 * 2 + 5 + 2 * positions)
+    assert cost.kept == kept(layer, x)
+    assert layer.count == 5 * 2 + 5 + 5
+
+
+def test_sequences_that_do_not_fit_are_refused(rng):
+    layer, x = pooling(rng)
+    with bad(r"x has 3 features, w expects 2 \(w.shape == \(5, 2\)\)"):
+        layer(np.ones((4, 3, 3)))
+    with bad("there is no time axis"):
+        layer(np.ones((4, 2)))
+    with bad(r"lengths are in 0..4, expected 1..4, the steps of xs"):
+        layer.forward(x, lengths=[0, 4, 1])
+    with bad("features is 2 and hidden is 0, expected at least 1 of each"):
+        TemporalAttention(2, 0)
+    assert TemporalAttention(3).params["w"].shape == (3, 3)
+    assert TemporalAttention(3).params["v"].any()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
+from ..layers.attention import TemporalAttention
 from .case import Case, pair_case
+from .layers import layer_case
 
 Rng = np.random.Generator
 
@@ -18,7 +20,7 @@ def attention_cases(rng: Rng) -> list[Case]:
     Returns:
         Cases with float64 arguments, all of them analytic: where a maximum is taken it has no rival near.
     """
-    return pair_cases(rng)
+    return [*pair_cases(rng), *pooling_cases(rng)]
 
 
 def pair_cases(rng: Rng) -> list[Case]:
@@ -51,3 +53,20 @@ def pair_cases(rng: Rng) -> list[Case]:
 
 
 SHAPES = {"q": (2, 3, 5), "k": (2, 3, 4), "v": (2, 6, 4)}
+
+
+def pooling_cases(rng: Rng) -> list[Case]:
+    """Attention over time, of whole and of padded clips, over 0 to 2 spatial axes."""
+    cases = []
+    for name, size, lengths in (
+        ("0d", (), None),
+        ("1d", (5,), None),
+        ("2d", (3, 2), None),
+        ("0d lengths", (), [3, 1, 4]),
+        ("2d lengths", (2, 3), [4, 1, 3]),
+    ):
+        layer = TemporalAttention(2, 5, dtype=np.float64)
+        layer = layer.bind({n: rng.standard_normal(a.shape) for n, a in layer.params.items()})
+        x = rng.standard_normal((4, 3, 2, *size))
+        cases.append(layer_case(f"layer/temporal attention {name}", layer, x, sequence=True, lengths=lengths))
+    return cases

@@ -1,5 +1,6 @@
 """Layers: blocks with parameters that remember nothing."""
 
+from .attention import TemporalAttention
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
 from .norm import BatchNorm, GroupNorm, LayerNorm
@@ -28,5 +29,6 @@ __all__ = [
     "Recurrent",
     "Sequential",
     "Summary",
+    "TemporalAttention",
     "TimeDistributed",
 ]

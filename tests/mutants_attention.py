@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from . import test_attention as tests
+from . import test_self_attention as sa_tests
 from . import test_variants
 from .killers import gradient, test
 from .mutation import Killer, Mutant
@@ -105,8 +106,44 @@ POOLINGS = [
     Mutant("weighted sum not counted", f"{POOL}.cost", " + F * positions)", ")", test(tests.test_what_pooling_costs, (3, 2))),
 ]  # fmt: skip
 
+
+SA, SA_OP = "cells.self_attention:SAConvLSTMCell", "ops.self_attention:self_attention"
+SA_LOOPS = test(sa_tests.test_the_memory_equals_naive_loops, (2, 3), backend="numpy")
+SA_CASE = gradient("self_attention/2d")
+SA_COST = test(sa_tests.test_twice_the_height_and_width_is_sixteen_times_the_attention)
+SELF = [
+    Mutant("scores divided by sqrt(D)", f"{SA_OP}_forward", "q = w_q @ h", "q = w_q @ h / len(w_q) ** 0.5", SA_LOOPS),
+    Mutant("memory's values weighed by h's own keys", f"{SA_OP}_forward", "attend_forward(q, w_km @ m, w_vm @ m)", "attend_forward(q, w_kh @ h, w_vm @ m)", SA_LOOPS),
+    Mutant("Z_h and Z_m exchanged", f"{SA_OP}_forward", "[z_h, z_m]", "[z_m, z_h]", SA_LOOPS),
+    Mutant("gates do not see h", f"{SA_OP}_forward", "[w_z @ both, h]", "[w_z @ both, 0 * h]", SA_LOOPS),
+    Mutant("gates in the order i, o, g", f"{SA_OP}_forward", "z_i, z_g, z_o = split", "z_i, z_o, z_g = split", SA_LOOPS),
+    Mutant("memory added without forgetting", f"{SA_OP}_forward", "(1 - i) * m + i * g", "m + i * g", SA_LOOPS),
+    Mutant("output shows the memory before", f"{SA_OP}_forward", "(o * m_new).reshape(shape)", "(o * m).reshape(shape)", SA_LOOPS),
+    Mutant("output through a tanh", f"{SA_OP}_forward", "(o * m_new).reshape(shape)", "(o * xp.tanh(m_new)).reshape(shape)", SA_LOOPS),
+    Mutant("h's part in m' dropped", f"{SA_OP}_backward", "dm_new = dm_new + dh_new * o", "pass", SA_CASE),
+    Mutant("forgotten memory's part in di dropped", f"{SA_OP}_backward", "dm_new * (g - m) * i", "dm_new * g * i", SA_CASE),
+    Mutant("query learns from h alone", f"{SA_OP}_backward", "dq = dq_h + dq_m", "dq = dq_h", SA_CASE),
+    Mutant("h's path through the queries dropped", f"{SA_OP}_backward", "dh = dh + w.w_q.T @ dq", "dh = dh + 0 * w.w_q.T @ dq", SA_CASE),
+    Mutant("h's direct path dropped", f"{SA_OP}_backward", "dh = dh + w.w_q.T @ dq", "dh = w.w_q.T @ dq", SA_CASE),
+    Mutant("memory's highway dropped", f"{SA_OP}_backward", "dm = dm_new * (1 - i) + w.w_km", "dm = w.w_km", SA_CASE),
+    Mutant("memory's path through its keys dropped", f"{SA_OP}_backward", " + w.w_km.T @ dk_m", "", SA_CASE),
+    Mutant("w_vm learns from h", f"{SA_OP}_backward", "(dv_m, m)", "(dv_m, h)", SA_CASE),
+    Mutant("w_z learns from Z", f"{SA_OP}_backward", "(dz_all, both)", "(dz_all, read)", SA_CASE),
+    Mutant("b_m learns from the first clip", f"{SA_OP}_backward", "dz.sum(axis=(0, 2))", "dz[0].sum(axis=1)", SA_CASE),
+    Mutant("h before the attention goes on", f"{SA}.step", "SAState(h, c, m), SAStepSaved", "SAState(lstm.gates.o * lstm.gates.tanh_c, c, m), SAStepSaved", loops("self-attention")),
+    Mutant("memory not passed on", f"{SA}.step", "SAState(h, c, m), SAStepSaved", "SAState(h, c, state.m), SAStepSaved", loops("self-attention")),
+    Mutant("h~'s gradient from h'", f"{SA}.step_backward", "LSTMState(dh, dstate.c)", "LSTMState(dstate.h, dstate.c)", case("self-attention")),
+    Mutant("incoming dc dropped", f"{SA}.step_backward", "LSTMState(dh, dstate.c)", "LSTMState(dh, 0 * dstate.c)", case("self-attention")),
+    Mutant("memory's gradient stops at every step", f"{SA}.step_backward", "SAState(dh, dc, dm)", "SAState(dh, dc, 0 * dm)", case("self-attention")),
+    Mutant("attention linear in the positions", f"{SA}.attention_macs", "prod(sizes) ** 2", "prod(sizes)", SA_COST),
+    Mutant("one attention counted", f"{SA}.attention_macs", "2 * prod(sizes)", "prod(sizes)", SA_COST),
+    Mutant("pairs not counted among what is kept", f"{SA}.step_kept", " + 2 * P**2", "", test(sa_tests.test_what_is_kept_is_counted_the_pairs_included, (6, 4))),
+    Mutant("attention missing from the cost of a step", f"{SA}.step_macs", " + self.attention_macs(sizes)", "", SA_COST),
+]  # fmt: skip
+
 ATTENTION = {
     "Attention: softmax and weighted sums": PAIRS,
     "Attention in the cell": CELLS,
     "Attention over time": POOLINGS,
+    "Self-attention memory": SELF,
 }

@@ -120,7 +120,41 @@ def context_step(pooled: str, attends: str | None) -> Any:
     return step
 
 
+def mapped(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """w x at every position: y[a, p] = sum_b w[a, b] x[b, p]."""
+    y = np.zeros((len(w), x.shape[1]))
+    for a, p in np.ndindex(y.shape):
+        y[a, p] = sum(w[a, b] * x[b, p] for b in range(len(x)))
+    return y
+
+
+def self_attention(h: np.ndarray, m: np.ndarray, p: Params) -> Clip:
+    """The memory module on one clip, h and m (F, *S)."""
+    F, shape = len(h), h.shape
+    h, m = h.reshape(F, -1), m.reshape(F, -1)
+    q = mapped(p["w_q"], h)[None]
+    z_h = attend(q, mapped(p["w_kh"], h)[None], mapped(p["w_vh"], h)[None])[0]
+    z_m = attend(q, mapped(p["w_km"], m)[None], mapped(p["w_vm"], m)[None])[0]
+    z = mapped(p["w_z"], np.concatenate([z_h, z_m]))
+    gates = mapped(p["w_m"], np.concatenate([z, h]))
+    new_h, new_m = np.empty_like(h), np.empty_like(m)
+    for f, s in np.ndindex(h.shape):
+        i, g, o = (gates[k * F + f, s] + p["b_m"][k * F + f] for k in range(3))
+        new_m[f, s] = (1 - sigmoid(i)) * m[f, s] + sigmoid(i) * np.tanh(g)
+        new_h[f, s] = sigmoid(o) * new_m[f, s]
+    return new_h.reshape(shape), new_m.reshape(shape)
+
+
+def sa_step(x: np.ndarray, state: Clip, p: Params, **window: Any) -> Clip:
+    """The plain step, and the memory module on what it shows."""
+    h, c, m = state
+    h, c = lstm_step(x, (h, c), p, **window)
+    h, m = self_attention(h, m, p)
+    return h, c, m
+
+
 STEPS |= {
+    "SAConvLSTMCell": sa_step,
     "InputAttentionLSTMCell": input_attention_step,
     "ContextGateLSTMCell": context_step("ifo", None),
     "InputGateAttentionLSTMCell": context_step("fo", "i"),

@@ -24,6 +24,7 @@ from .odyssey import (
 )
 from .peephole import ConvPeepholeLSTMCell
 from .rnn import RNNCell, RNNState
+from .self_attention import SAConvLSTMCell, SAState, attention_from
 
 __all__ = [
     "CIFGCell",
@@ -52,10 +53,13 @@ __all__ = [
     "RNNCell",
     "RNNState",
     "ResetBeforeGRUCell",
+    "SAConvLSTMCell",
+    "SAState",
     "SeparableLSTMCell",
     "SeparableMap",
     "State",
     "TwoMapCell",
     "VanillaLSTMCell",
+    "attention_from",
     "attention_maps",
 ]

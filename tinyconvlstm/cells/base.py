@@ -147,6 +147,10 @@ class TwoMapCell(Cell):
         """Numbers that one step of one clip makes and keeps, h apart."""
         return prod(sizes) * self.features * self.kept_per_step
 
+    def step_room(self, sizes: tuple[int, ...]) -> int:
+        """Numbers that a backward step of one clip makes and drops beside those of gates and maps."""
+        return 0
+
     @property
     def dz_blocks(self) -> int:
         """Blocks of F channels in the dz of a step."""

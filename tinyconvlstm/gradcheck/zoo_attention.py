@@ -8,6 +8,7 @@ from .. import ops
 from ..layers.attention import TemporalAttention
 from .case import Case, pair_case
 from .layers import layer_case
+from .zoo_cells import filled
 
 Rng = np.random.Generator
 
@@ -20,7 +21,7 @@ def attention_cases(rng: Rng) -> list[Case]:
     Returns:
         Cases with float64 arguments, all of them analytic: where a maximum is taken it has no rival near.
     """
-    return [*pair_cases(rng), *pooling_cases(rng)]
+    return [*pair_cases(rng), *self_attention_cases(rng), *pooling_cases(rng)]
 
 
 def pair_cases(rng: Rng) -> list[Case]:
@@ -69,4 +70,25 @@ def pooling_cases(rng: Rng) -> list[Case]:
         layer = layer.bind({n: rng.standard_normal(a.shape) for n, a in layer.params.items()})
         x = rng.standard_normal((4, 3, 2, *size))
         cases.append(layer_case(f"layer/temporal attention {name}", layer, x, sequence=True, lengths=lengths))
+    return cases
+
+
+def self_attention_cases(rng: Rng) -> list[Case]:
+    """The self-attention memory, over 0 to 2 spatial axes; D is not F."""
+    F, D = 3, 2
+    w_shapes = ((D, F), (D, F), (F, F), (D, F), (F, F), (F, 2 * F), (3 * F, 2 * F), (3 * F,))
+    cases = []
+    for name, size in (("0d", ()), ("1d", (4,)), ("2d", (2, 3))):
+        arrays = {key: rng.standard_normal((2, F, *size)) for key in ("h", "m")}
+        for key, shape in zip(ops.SelfAttentionWeights._fields, w_shapes, strict=True):
+            arrays[key] = rng.standard_normal(shape)
+        cases.append(
+            pair_case(
+                f"self_attention {name}",
+                ops.self_attention_forward,
+                lambda dout, saved, like=arrays["h"]: ops.self_attention_backward(filled(dout, like), saved),
+                arrays,
+                outputs=("h_new", "m_new"),
+            )
+        )
     return cases

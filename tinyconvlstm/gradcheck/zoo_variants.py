@@ -24,6 +24,7 @@ from ..cells import (
     NOGCell,
     NPCell,
     OutputGateAttentionLSTMCell,
+    SAConvLSTMCell,
     SeparableLSTMCell,
     TwoMapCell,
     VanillaLSTMCell,
@@ -60,6 +61,7 @@ VARIANTS: dict[str, Callable[..., TwoMapCell]] = {
     "context gates": ContextGateLSTMCell,
     "attention for i": InputGateAttentionLSTMCell,
     "attention for o": OutputGateAttentionLSTMCell,
+    "self-attention": SAConvLSTMCell,
 }
 FEATURES = {0: 5, 1: 2, 2: 2}  # by number of spatial axes; a norm over two numbers alone is ill-conditioned
 OWN_STEPS = (  # one of each kind
@@ -73,6 +75,7 @@ OWN_STEPS = (  # one of each kind
     "context gates",
     "attention for i",
     "attention for o",
+    "self-attention",
 )
 
 

@@ -43,7 +43,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         at_once = 1  # as soon as no further block reaches a step
     # what the gates' backward pass needs, before that of the maps begins
     gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
-    step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
+    step = at_once * z + max(gates + N * cell.step_room(out), 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z

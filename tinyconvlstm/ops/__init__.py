@@ -82,6 +82,11 @@ from .pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from .self_attention import (
+    SelfAttentionWeights,
+    self_attention_backward,
+    self_attention_forward,
+)
 from .windows import Geometry, Window, col2im, im2col
 
 __all__ = [
@@ -90,6 +95,7 @@ __all__ = [
     "PEEPHOLES",
     "Geometry",
     "LSTMState",
+    "SelfAttentionWeights",
     "Window",
     "attend_backward",
     "attend_forward",
@@ -155,6 +161,8 @@ __all__ = [
     "peak_softmax_forward",
     "relu_backward",
     "relu_forward",
+    "self_attention_backward",
+    "self_attention_forward",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_forward",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from .mutants_attention import ATTENTION
 from .mutants_backward import BACKWARD
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
@@ -12,7 +13,15 @@ from .mutants_ops import OPERATIONS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **GPU, **MODELS}
+TABLES: dict[str, list[Mutant]] = {
+    **FORWARD,
+    **BACKWARD,
+    **OPERATIONS,
+    **VARIANTS,
+    **GPU,
+    **MODELS,
+    **ATTENTION,
+}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

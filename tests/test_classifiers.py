@@ -5,7 +5,15 @@ import pytest
 
 from tinyconvlstm.backend import to_backend, to_numpy
 from tinyconvlstm.cells import ConvLSTMCell, LSTMCell
-from tinyconvlstm.layers import Bidirectional, Dense, GlobalPool, Recurrent, Sequential, TimeDistributed
+from tinyconvlstm.layers import (
+    Bidirectional,
+    Dense,
+    GlobalPool,
+    Recurrent,
+    Sequential,
+    TemporalAttention,
+    TimeDistributed,
+)
 from tinyconvlstm.models import (
     FrameLabeller,
     VideoClassifier,
@@ -26,6 +34,11 @@ def moved(model, rng):
 MODELS = {
     "cnn_lstm": lambda: cnn_lstm(2, 3, features=(2, 3), hidden=4, dtype=np.float64),
     "convlstm": lambda: convlstm_classifier(2, 3, features=(3, 2), stride=2, dtype=np.float64),
+    "attention": lambda: VideoClassifier(
+        [Recurrent(ConvLSTMCell(2, 3, (3, 3), dtype=np.float64))],
+        Sequential(GlobalPool("avg"), Dense(3, 3, dtype=np.float64)),
+        pool=TemporalAttention(3, 4, dtype=np.float64),
+    ),
     "bidirectional": lambda: convlstm_classifier(2, 3, features=(3, 2), bidirectional=True, dtype=np.float64),
 }
 
@@ -92,8 +105,9 @@ def test_probabilities_over_time_are_those_of_the_clip_so_far(rng, name):
 
 
 def test_probabilities_over_time_need_a_model_that_reads_forwards(rng):
-    with pytest.raises(ValueError, match="needs the whole clip"):
-        MODELS["bidirectional"]().over_time(rng.standard_normal((3, 1, 2, 8, 8)))
+    for name in ("bidirectional", "attention"):
+        with pytest.raises(ValueError, match="needs the whole clip"):
+            MODELS[name]().over_time(rng.standard_normal((3, 1, 2, 8, 8)))
 
 
 def test_both_forms_of_the_labeller(rng):

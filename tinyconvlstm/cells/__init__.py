@@ -1,7 +1,10 @@
 """Cells: one time step of anything recurrent."""
 
+from .attention import InputAttentionLSTMCell, attention_maps
+from .attention_gates import InputGateAttentionLSTMCell, OutputGateAttentionLSTMCell
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .context import ContextGateLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
 from .layer_norm import LayerNormLSTMCell
@@ -21,16 +24,20 @@ from .odyssey import (
 )
 from .peephole import ConvPeepholeLSTMCell
 from .rnn import RNNCell, RNNState
+from .self_attention import SAConvLSTMCell, SAState, attention_from
 
 __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ContextGateLSTMCell",
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",
     "FGRCell",
     "GRUCell",
+    "InputAttentionLSTMCell",
+    "InputGateAttentionLSTMCell",
     "LSTMCell",
     "LayerNormLSTMCell",
     "LightLSTMCell",
@@ -42,12 +49,17 @@ __all__ = [
     "NOAFCell",
     "NOGCell",
     "NPCell",
+    "OutputGateAttentionLSTMCell",
     "RNNCell",
     "RNNState",
     "ResetBeforeGRUCell",
+    "SAConvLSTMCell",
+    "SAState",
     "SeparableLSTMCell",
     "SeparableMap",
     "State",
     "TwoMapCell",
     "VanillaLSTMCell",
+    "attention_from",
+    "attention_maps",
 ]

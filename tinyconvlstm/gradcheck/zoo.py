@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .case import Case
+from .zoo_attention import attention_cases
 from .zoo_cells import cell_cases
 from .zoo_layers import layer_cases, model_cases
 from .zoo_models import network_cases
@@ -25,6 +26,7 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     model_cases,
     variant_cases,
     network_cases,
+    attention_cases,
 )
 
 

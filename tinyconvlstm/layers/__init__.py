@@ -1,5 +1,6 @@
 """Layers: blocks with parameters that remember nothing."""
 
+from .attention import TemporalAttention
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
 from .clips import FactorisedConv, ToFrames, ToVolume, inflated
@@ -37,6 +38,7 @@ __all__ = [
     "Sequential",
     "SumFusion",
     "Summary",
+    "TemporalAttention",
     "TimeDistributed",
     "ToFrames",
     "ToVolume",

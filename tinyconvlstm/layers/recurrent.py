@@ -130,10 +130,8 @@ class Recurrent(Layer):
         if cell.channels != C:
             raise ValueError(f"input has {C} channels, the cell expects {cell.channels}")
         out = cell.input_map.out(tuple(S))
-        positions = prod(out)
-        macs = T * N * positions * cell.macs_per_position
-        h = N * cell.features * positions
-        kept = h * T * (cell.kept_per_step + 1)  # gates and ys
+        macs = T * N * cell.step_macs(out)
+        kept = T * N * (cell.step_kept(out) + cell.features * prod(out))  # gates and ys
         y = (T, N, cell.features, *out) if self.return_sequences else (N, cell.features, *out)
         return Cost(y, macs, kept)
 

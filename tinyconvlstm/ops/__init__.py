@@ -17,6 +17,14 @@ from .activations import (
     tanh_backward,
     tanh_forward,
 )
+from .attention import (
+    attend_backward,
+    attend_forward,
+    masked_softmax_backward,
+    masked_softmax_forward,
+    peak_softmax_backward,
+    peak_softmax_forward,
+)
 from .conv import conv_backward, conv_forward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
@@ -74,6 +82,11 @@ from .pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from .self_attention import (
+    SelfAttentionWeights,
+    self_attention_backward,
+    self_attention_forward,
+)
 from .windows import Geometry, Window, col2im, im2col
 
 __all__ = [
@@ -82,7 +95,10 @@ __all__ = [
     "PEEPHOLES",
     "Geometry",
     "LSTMState",
+    "SelfAttentionWeights",
     "Window",
+    "attend_backward",
+    "attend_forward",
     "avg_pool_backward",
     "avg_pool_forward",
     "batch_norm_backward",
@@ -135,12 +151,18 @@ __all__ = [
     "lstm_gates_forward",
     "mae_backward",
     "mae_forward",
+    "masked_softmax_backward",
+    "masked_softmax_forward",
     "max_pool_backward",
     "max_pool_forward",
     "mse_backward",
     "mse_forward",
+    "peak_softmax_backward",
+    "peak_softmax_forward",
     "relu_backward",
     "relu_forward",
+    "self_attention_backward",
+    "self_attention_forward",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_forward",

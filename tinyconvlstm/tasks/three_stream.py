@@ -1,8 +1,8 @@
 """Three streams: label = shape x motion x tone, and no two of pictures, flow and sound suffice.
 
 The factors are independent and even, and each shows in one stream alone (`data.three_stream`), so two
-streams can be right in half of the clips at most. One network is trained on all three jointly; the baselines are the same
-network with one stream withheld at prediction.
+streams can be right in half of the clips at most. One network is trained on all three jointly; the
+baselines are the same network with one stream withheld at prediction.
 
 Goal: the joint model passes 95 % on held-out clips, and stays below 75 % whenever a stream is missing.
 """

@@ -74,6 +74,7 @@ from .pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from .sampling import sample_backward, sample_forward
 from .windows import Geometry, Window, col2im, im2col
 
 __all__ = [
@@ -141,6 +142,8 @@ __all__ = [
     "mse_forward",
     "relu_backward",
     "relu_forward",
+    "sample_backward",
+    "sample_forward",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_forward",

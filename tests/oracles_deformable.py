@@ -1,0 +1,93 @@
+"""Sampling and deformable convolution once more, naively; and with PyTorch's autograd.
+
+Nothing here comes from the package. The loops follow the papers' equations: bilinear sampling as the sum over all
+pixels q of max(0, 1 - |p - q|) on each axis (Dai et al. 2017, equations 3 and 4), one number at a time.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+
+def at_place(frame: np.ndarray, place: tuple[float, ...]) -> float:
+    """One channel (*S) at one place: G(q, p) summed over every pixel q, none of them outside the frame."""
+    total = 0.0
+    for q in np.ndindex(frame.shape):
+        near = 1.0
+        for a, b in zip(q, place, strict=True):
+            near *= max(0.0, 1.0 - abs(a - b))
+        total += near * frame[q]
+    return total
+
+
+def sample(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """x (N, C, *S) at (N, r, *P)."""
+    y = np.empty((*x.shape[:2], *at.shape[2:]))
+    for n, c, *p in np.ndindex(y.shape):
+        y[(n, c, *p)] = at_place(x[n, c], tuple(at[(n, slice(None), *p)]))
+    return y
+
+
+def deform_conv(
+    x: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    stride: tuple[int, ...],
+    before: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> np.ndarray:
+    """Zhu et al. 2019, equation 1: tap k of every channel is read dp_k away from its place, and weighed by m_k."""
+    rank, kernel = x.ndim - 2, w.shape[2:]
+    y = np.empty((len(x), len(w), *mask.shape[2:]))
+    for n, f, *p in np.ndindex(y.shape):
+        total = b[f]
+        for tap, k in enumerate(product(*map(range, kernel))):
+            moved = offset[(n, slice(rank * tap, rank * tap + rank), *p)]
+            place = tuple(
+                s * a + d * t - o + m
+                for s, a, d, t, o, m in zip(stride, p, dilation, k, before, moved, strict=True)
+            )
+            for c in range(x.shape[1]):
+                total += w[(f, c, *k)] * mask[(n, tap, *p)] * at_place(x[n, c], place)
+        y[(n, f, *p)] = total
+    return y
+
+
+def torch_sample(x: Any, at: Any) -> Any:
+    """The same on PyTorch tensors, by gathering pixels, so that autograd finds the gradients: bilinear, 2 axes."""
+    import torch
+
+    N, C, H, W = x.shape
+    row, column = at.reshape(N, 2, -1).unbind(1)  # (N, P)
+    total = 0
+    for i, j in product((0, 1), repeat=2):
+        r, c = row.floor().long() + i, column.floor().long() + j
+        weight = (1 - (row - r).abs()) * (1 - (column - c).abs())
+        inside = (r >= 0) & (r < H) & (c >= 0) & (c < W)
+        index = (r.clamp(0, H - 1) * W + c.clamp(0, W - 1))[:, None].expand(N, C, -1)
+        pixel = x.reshape(N, C, -1).gather(2, index)
+        total = total + (weight * inside)[:, None] * pixel
+    return total.reshape(N, C, *at.shape[2:])
+
+
+def torch_deform_conv(
+    x: Any, offset: Any, mask: Any, w: Any, b: Any, *, stride: int, padding: int, dilation: int
+) -> Any:
+    """Deformable convolution over 2 axes on PyTorch tensors."""
+    import torch
+
+    (F, _, *kernel), (N, _, *out) = w.shape, mask.shape
+    columns = []
+    for tap, k in enumerate(product(*map(range, kernel))):
+        base = [stride * torch.arange(n) - padding + dilation * t for n, t in zip(out, k, strict=True)]
+        grid = torch.stack(torch.meshgrid(*base, indexing="ij"))  # (2, *out)
+        at = grid + offset[:, 2 * tap : 2 * tap + 2]
+        columns.append(torch_sample(x, at) * mask[:, tap : tap + 1])
+    cols = torch.stack(columns, 2)  # (N, C, K, *out)
+    return torch.einsum("fck,nckp->nfp", w.flatten(2), cols.flatten(3)).reshape(N, F, *out) + b[:, None, None]

@@ -61,7 +61,6 @@ def deform_conv(
 
 def torch_sample(x: Any, at: Any) -> Any:
     """The same on PyTorch tensors, by gathering pixels, so that autograd finds the gradients: bilinear, 2 axes."""
-    import torch
 
     N, C, H, W = x.shape
     row, column = at.reshape(N, 2, -1).unbind(1)  # (N, P)

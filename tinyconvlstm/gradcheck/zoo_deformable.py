@@ -6,10 +6,12 @@ tenth of a pixel away from one, and some lie outside the frame.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..backend import Array
-from ..ops import sample_backward, sample_forward
+from ..ops import Window, deform_conv_backward, deform_conv_forward, sample_backward, sample_forward
 from .case import Case, pair_case
 
 Rng = np.random.Generator
@@ -23,7 +25,7 @@ def deformable_cases(rng: Rng) -> list[Case]:
     Returns:
         Cases with float64 arguments, all of them analytic.
     """
-    return sampling_cases(rng)
+    return [*sampling_cases(rng), *deform_conv_cases(rng)]
 
 
 def sampling_cases(rng: Rng) -> list[Case]:
@@ -39,6 +41,35 @@ def sampling_cases(rng: Rng) -> list[Case]:
         arrays = {"x": rng.standard_normal((2, 3, *size)), "at": at}
         cases.append(pair_case(f"sample {name}", sample_forward, sample_backward, arrays))
     return cases
+
+
+def deform_conv_cases(rng: Rng) -> list[Case]:
+    """Strides, uneven padding, dilation, even kernels, and no bias."""
+    cases = []
+    uneven = Window((3, 2), (2, 1), ((2, 0), (0, 1)), (1, 2))
+    for name, size, window, bias in [
+        ("1d", (6,), Window((3,), padding="same"), True),
+        ("2d even kernel", (3, 4), Window((2, 3), padding="same"), True),
+        ("2d strided, dilated", (5, 6), uneven, True),
+        ("2d without bias", (3, 4), Window((1, 2)), False),
+        ("3d", (2, 3, 2), Window((2, 1, 2), padding=1), True),
+    ]:
+        g = window.over(size)
+        arrays = {
+            "x": rng.standard_normal((2, 3, *size)),
+            "offset": between(rng, -2, 1, 2, g.taps * len(size), *g.out),
+            "mask": rng.standard_normal((2, g.taps, *g.out)),
+            "w": rng.standard_normal((4, 3, *g.kernel)),
+        }
+        arrays |= {"b": rng.standard_normal(4)} if bias else {}
+        pair = deform_conv_forward, deform_conv_backward if bias else without_bias
+        cases.append(pair_case(f"deform_conv {name}", *pair, arrays, window=window))
+    return cases
+
+
+def without_bias(dy: Array, saved: Any) -> tuple[Array, ...]:
+    """The gradients of the four arguments that were given."""
+    return deform_conv_backward(dy, saved)[:4]
 
 
 def between(rng: Rng, low: int, high: int, *shape: int) -> Array:

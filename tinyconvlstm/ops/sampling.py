@@ -106,7 +106,7 @@ def corners(at: Array, sizes: tuple[int, ...]) -> Iterator[Corner]:
     low = xp.floor(at.real)
     above = at - low  # (N, r, P), from 0 to 1
     for sides in product((0, 1), repeat=len(sizes)):
-        index = 0
+        index: Array = 0
         for axis, (side, size) in enumerate(zip(sides, sizes, strict=True)):
             pixel = xp.clip(low[:, axis] + side, -1, size) + 1  # beyond the frame: its padding
             index = index * (size + 2) + xp.nan_to_num(pixel).astype(xp.int64)

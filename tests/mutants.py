@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 from .mutants_backward import BACKWARD
+from .mutants_deformable import DEFORMABLES
 from .mutants_forward import FORWARD
 from .mutants_ops import OPERATIONS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS}
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **DEFORMABLES}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .oracles_recurrent import STEPS, Params, reader, sigmoid, taps_at
+
 
 def at_place(frame: np.ndarray, place: tuple[float, ...]) -> float:
     """One channel (*S) at one place: G(q, p) summed over every pixel q, none of them outside the frame."""
@@ -57,6 +59,41 @@ def deform_conv(
                 total += w[(f, c, *k)] * mask[(n, tap, *p)] * at_place(x[n, c], place)
         y[(n, f, *p)] = total
     return y
+
+
+def deformable_step(
+    x: np.ndarray, state: tuple[np.ndarray, ...], p: Params, **window: Any
+) -> tuple[np.ndarray, ...]:
+    """`lstm_step` whose w_h reads h where the offsets say, times the mask."""
+    h, c = state
+    F, rank, kernel = len(h), h.ndim - 1, p["w_h"].shape[2:]
+    before = [(k - 1) // 2 for k in kernel]
+    from_x, _ = reader(p, x, h, **window)
+    new_h, new_c = np.empty_like(h), np.empty_like(c)
+    for s in np.ndindex(h.shape[1:]):
+
+        def q(row: int, s: tuple[int, ...] = s) -> float:
+            seen = taps_at(x, p["w_qx"][row], s, **window) if "w_qx" in p else 0.0
+            return p["b_q"][row] + seen + taps_at(h, p["w_qh"][row], s)
+
+        found = np.empty((F, int(np.prod(kernel))))  # what every tap finds in every channel
+        for tap, k in enumerate(product(*map(range, kernel))):
+            place = [
+                a + t - o + q(rank * tap + j) for j, (a, t, o) in enumerate(zip(s, k, before, strict=True))
+            ]
+            mask = 2 * sigmoid(q(rank * found.shape[1] + tap))
+            for f in range(F):
+                found[f, tap] = mask * at_place(h[f], tuple(place))
+        for f in range(F):
+            z_i, z_f, z_g, z_o = (
+                from_x(g, f, s) + (p["w_h"][g * F + f].reshape(F, -1) * found).sum() for g in range(4)
+            )
+            new_c[(f, *s)] = sigmoid(z_f) * c[(f, *s)] + sigmoid(z_i) * np.tanh(z_g)
+            new_h[(f, *s)] = sigmoid(z_o) * np.tanh(new_c[(f, *s)])
+    return new_h, new_c
+
+
+STEPS["DeformableLSTMCell"] = deformable_step
 
 
 def torch_sample(x: Any, at: Any) -> Any:

@@ -145,7 +145,9 @@ def test_every_cell_is_in_the_zoo_over_every_number_of_spatial_axes():
     kinds = {"RNNCell": "RNN", "LSTMCell": "LSTM", "GRUCell": "GRU", "ResetBeforeGRUCell": "GRU reset before"}
     known = {name for name in cells.__all__ if name.endswith("Cell")}
     variants = {type(build(2, 2)).__name__ for build in VARIANTS.values()}
-    assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell"}
+    spatial = {"DeformableLSTMCell"}  # over 1 to 3 axes
+    assert {f"variant/deformable {rank}d" for rank in (1, 2, 3)} <= set(NAMES)
+    assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell", *spatial}
     assert {f"variant/{name} {rank}d" for name in VARIANTS for rank in range(3)} <= set(NAMES)
     for kind in kinds.values():
         for rank in range(4):

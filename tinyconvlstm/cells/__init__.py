@@ -2,6 +2,7 @@
 
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .deformable import DeformableLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
 from .layer_norm import LayerNormLSTMCell
@@ -29,6 +30,7 @@ __all__ = [
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",
+    "DeformableLSTMCell",
     "FGRCell",
     "GRUCell",
     "LSTMCell",

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
+from ..bptt import scan
+from ..cells import DeformableLSTMCell
 from ..ops import Window, deform_conv_backward, deform_conv_forward, sample_backward, sample_forward
 from .case import Case, pair_case
+from .cells import cell_case
+from .zoo_cells import KERNELS, SIZES, randomised
 
 Rng = np.random.Generator
 
@@ -25,7 +29,7 @@ def deformable_cases(rng: Rng) -> list[Case]:
     Returns:
         Cases with float64 arguments, all of them analytic.
     """
-    return [*sampling_cases(rng), *deform_conv_cases(rng)]
+    return [*sampling_cases(rng), *deform_conv_cases(rng), *cell_cases(rng)]
 
 
 def sampling_cases(rng: Rng) -> list[Case]:
@@ -63,8 +67,43 @@ def deform_conv_cases(rng: Rng) -> list[Case]:
         }
         arrays |= {"b": rng.standard_normal(4)} if bias else {}
         pair = deform_conv_forward, deform_conv_backward if bias else without_bias
-        cases.append(pair_case(f"deform_conv {name}", *pair, arrays, window=window))
+        cases.append(pair_case(f"deform_conv over {name}", *pair, arrays, window=window))
     return cases
+
+
+def cell_cases(rng: Rng) -> list[Case]:
+    """The cell over 1 to 3 axes, with every way back, other windows, peepholes, and no input."""
+    cell, two = DeformableLSTMCell, DeformableLSTMCell(2, 2, (3,))
+    mask = (rng.random((2, 2, 4)) > 0.4) / 0.6
+    shrink: dict[str, Any] = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "state_dilation": 2}
+    lengths: dict[str, Any] = {"lengths": [3, 1, 4], "reverse": True, "steps": 4}
+    wide = cell(2, 2, (3, 2), state_kernel=(2, 3), peephole="channel", **shrink)
+    return [
+        *(scanned(rng, f"{rank}d", cell(3, 2, KERNELS[rank]), SIZES[rank]) for rank in (1, 2, 3)),
+        scanned(rng, "1d lengths, reverse", two, (4,), **lengths),
+        scanned(rng, "1d recurrent dropout", two, (4,), h_mask=mask),
+        scanned(rng, "1d truncated", two, (4,), steps=4, mode="truncated"),
+        scanned(rng, "1d checkpointed", two, (4,), steps=5, mode="checkpointed"),
+        scanned(rng, "2d strided, dilated, peephole", wide, (5, 4)),
+        scanned(rng, "1d without input", cell(0, 2, (3,)), (4,)),
+    ]
+
+
+def scanned(
+    rng: Rng, name: str, cell: DeformableLSTMCell, size: tuple[int, ...], *, steps: int = 3, **settings: Any
+) -> Case:
+    """`cell_case` of a random deformable cell none of whose taps ever looks near a whole coordinate."""
+    batch, kept = len(settings.get("lengths") or (1, 2)), ("lengths", "reverse", "h_mask")
+    scanning = {key: settings[key] for key in kept if key in settings}
+    near = 0.0
+    while near < 2e-4:
+        cell = randomised(cell, rng)  # type: ignore[assignment]
+        xs = rng.standard_normal((steps, batch, cell.channels, *size))
+        blank = cell.initial_state(xs[0])
+        state = type(blank)(*(0.5 * rng.standard_normal(a.shape) for a in blank))
+        offsets = np.stack([step.taps.offset for step in scan(cell, xs, state, **scanning)[2].steps])
+        near = abs(offsets - np.rint(offsets)).min()
+    return cell_case(f"variant/deformable {name}", cell, xs, state, **settings)
 
 
 def without_bias(dy: Array, saved: Any) -> tuple[Array, ...]:

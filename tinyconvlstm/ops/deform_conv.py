@@ -49,7 +49,8 @@ def deform_conv_forward(
 ) -> tuple[Array, DeformConvSaved]:
     """Cross-correlate w with what its taps find where they look.
 
-        y[n, f, p] = b[f] + sum_{c, k} w[f, c, k] * m[n, k, p] * x[n, c, stride * p + dilation * k - before + dp[n, k, p]]
+        q = stride * p + dilation * k - before + dp[n, k, p]
+        y[n, f, p] = b[f] + sum_{c, k} w[f, c, k] * m[n, k, p] * x[n, c, q]
 
     where x between its pixels is `sample_forward`: linear along every axis, and zero outside the frame. The
     padding is that zero, so it never limits where a tap may look.

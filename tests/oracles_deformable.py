@@ -6,6 +6,7 @@ pixels q of max(0, 1 - |p - q|) on each axis (Dai et al. 2017, equations 3 and 4
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -93,7 +94,35 @@ def deformable_step(
     return new_h, new_c
 
 
-STEPS["DeformableLSTMCell"] = deformable_step
+def clockwork(plain: Callable[..., tuple[np.ndarray, ...]]) -> Callable[..., tuple[np.ndarray, ...]]:
+    """A plain step, module by module: each on what it may read, kept where its clock ticks."""
+
+    def step(
+        x: np.ndarray, state: tuple[np.ndarray, ...], p: Params, *, periods: tuple[int, ...], **window: Any
+    ) -> tuple[np.ndarray, ...]:
+        *parts, t = state
+        F, now = len(parts[0]), int(np.rint(t))
+        of = [periods[f * len(periods) // F] for f in range(F)]
+        result = [a.copy() for a in parts]
+        for f in range(F):
+            if now % of[f]:
+                continue
+            w_h = p["w_h"].copy()
+            for source in range(F):
+                if of[source] < of[f]:  # f would read a faster module
+                    w_h[:, source] = 0
+            for held, moved in zip(result, plain(x, tuple(parts), {**p, "w_h": w_h}, **window), strict=True):
+                held[f] = moved[f]
+        return (*result, np.asarray((now + 1) % np.lcm.reduce(periods), float))
+
+    return step
+
+
+STEPS |= {
+    "DeformableLSTMCell": deformable_step,
+    "ClockworkRNNCell": clockwork(STEPS["RNNCell"]),
+    "ClockworkLSTMCell": clockwork(STEPS["LSTMCell"]),
+}
 
 
 def torch_sample(x: Any, at: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .clockwork import ClockworkLSTMCell, ClockworkRNNCell
 from .deformable import DeformableLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
@@ -27,6 +28,8 @@ __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ClockworkLSTMCell",
+    "ClockworkRNNCell",
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",

@@ -13,6 +13,7 @@ import numpy as np
 
 from .case import Case
 from .zoo_cells import cell_cases
+from .zoo_clocks import clock_cases
 from .zoo_deformable import deformable_cases
 from .zoo_layers import layer_cases, model_cases
 from .zoo_ops import op_cases
@@ -25,6 +26,7 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     model_cases,
     variant_cases,
     deformable_cases,
+    clock_cases,
 )
 
 

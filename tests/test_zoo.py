@@ -148,7 +148,8 @@ def test_every_cell_is_in_the_zoo_over_every_number_of_spatial_axes():
     variants = {type(build(2, 2)).__name__ for build in VARIANTS.values()}
     variants |= {type(build(2, 2, periods=(1,))).__name__ for build in CLOCKWORK.values()}
     assert {f"variant/{name} {rank}d" for name in CLOCKWORK for rank in range(3)} <= set(NAMES)
-    spatial = {"DeformableLSTMCell"}  # over 1 to 3 axes
+    spatial = {"DeformableLSTMCell", "ClockStackCell"}  # over 1 to 3 axes; and what is made of cells
+    assert any(name.startswith("variant/clock stack") for name in NAMES)
     assert {f"variant/deformable {rank}d" for rank in (1, 2, 3)} <= set(NAMES)
     assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell", *spatial}
     assert {f"variant/{name} {rank}d" for name in VARIANTS for rank in range(3)} <= set(NAMES)

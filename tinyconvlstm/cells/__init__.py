@@ -2,6 +2,7 @@
 
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .clock_stack import ClockStackCell
 from .clockwork import ClockworkLSTMCell, ClockworkRNNCell
 from .deformable import DeformableLSTMCell
 from .full_gates import FGRCell
@@ -28,6 +29,7 @@ __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ClockStackCell",
     "ClockworkLSTMCell",
     "ClockworkRNNCell",
     "ConvLSTMCell",

@@ -56,6 +56,16 @@ class WithWeights(Sequence[Any]):
         return self.zs[t], self.w
 
 
+def ticks(t: Array, period: int) -> Array:
+    """(N,) True where a clock of that period ticks at times t (N,)."""
+    return array_module(t).rint(t.real) % period == 0
+
+
+def later(t: Array, periods: Sequence[int]) -> Array:
+    """t + 1 (N,), modulo the common cycle of clocks of these periods."""
+    return ((array_module(t).rint(t.real) + 1) % lcm(*periods)).astype(t.dtype)
+
+
 class Clockwork(TwoMapCell):
     """A plain cell by the clockwork rule: to be put before it among the base classes.
 
@@ -133,8 +143,7 @@ class Clockwork(TwoMapCell):
         new, saved = super().step(z, self.plain(*parts), h_mask)
         xp, ticking = array_module(t), self.ticking(t, parts[0].ndim)
         shown = (xp.where(ticking, a, b) for a, b in zip(new, parts, strict=True))
-        t = (xp.rint(t.real) + 1) % lcm(*self.periods)
-        return self.clocked(*shown, t), ClockworkSaved(saved, ticking)
+        return self.clocked(*shown, later(t, self.periods)), ClockworkSaved(saved, ticking)
 
     def step_backward(self, dstate: Any, saved: ClockworkSaved) -> tuple[Array, Any, Grads]:
         """The plain cell's where the clock ticked; elsewhere the gradient passes unchanged."""
@@ -155,7 +164,7 @@ class Clockwork(TwoMapCell):
     def ticking(self, t: Array, rank: int) -> Array:
         """(N, F, *1) True where the clock of a feature's module ticks at times t (N,)."""
         xp = array_module(t)
-        each = [xp.rint(t.real) % T == 0 for T in self.periods]  # G times (N,)
+        each = [ticks(t, T) for T in self.periods]  # G times (N,)
         modules = xp.repeat(xp.stack(each, axis=1), self.features // len(self.periods), axis=1)
         return modules.reshape(*modules.shape, *(1,) * (rank - 2))
 

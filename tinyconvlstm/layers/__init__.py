@@ -2,6 +2,7 @@
 
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
+from .clocks import ClockStack
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .plain import Activation, Dropout, Flatten, GlobalPool, Pool
 from .pyramid import DeeperBidirectional, DilatedPyramid
@@ -12,6 +13,7 @@ __all__ = [
     "Activation",
     "BatchNorm",
     "Bidirectional",
+    "ClockStack",
     "Conv",
     "ConvTranspose",
     "DeeperBidirectional",

@@ -10,7 +10,7 @@ import pytest
 
 from tinyconvlstm.cells import DeformableLSTMCell
 
-from . import test_deformable, test_sampling
+from . import test_clocks, test_deformable, test_sampling
 from .killers import gradient, seeded, test
 from .mutation import Killer, Mutant
 from .test_cells import against_oracle, setting
@@ -104,8 +104,80 @@ DEFORMABLE = [
     Mutant("corners not counted", f"{CELL}.macs_per_position", " + corners", "", test(test_deformable.test_it_costs_what_it_says_and_keeps_what_it_says)),
 ]  # fmt: skip
 
+CLOCK = "cells.clockwork:Clockwork"
+TICKS = "cells.clockwork:ticks"
+
+
+def clockwork(periods: tuple[int, ...] = (3, 1, 2)) -> Killer:
+    """The clockwork LSTM against naive loops, module by module."""
+    return test(
+        test_clocks.test_clockwork_equals_naive_loops, *test_clocks.KINDS["LSTM"], periods, 1, backend="numpy"
+    )
+
+
+def clock(function: Callable[..., None]) -> Killer:
+    """A test of the clockwork LSTM."""
+    return test(function, *test_clocks.KINDS["LSTM"])
+
+
+CLOCKS = [
+    Mutant("ticks one step late", TICKS, "% period == 0", "% period == 1 % period", clockwork()),
+    Mutant("moves where it should hold", TICKS, "== 0", "!= 0", clockwork()),
+    Mutant("clocks stand still", "cells.clockwork:later", "+ 1) %", "+ 0) %", clockwork()),
+    Mutant("cycle of the longest period alone", "cells.clockwork:later", "lcm(*periods)", "max(periods)", clockwork()),
+    Mutant("links from fast to slow", f"{CLOCK}.__init__", "of_feature[:, None] <= of_feature", "of_feature[:, None] >= of_feature", clockwork()),
+    Mutant("no links between equals", f"{CLOCK}.__init__", "of_feature[:, None] <= of_feature", "(of_feature[:, None] < of_feature)", test(test_clocks.test_periods_of_one_are_the_plain_cell_bit_for_bit, *test_clocks.KINDS["LSTM"], (1, 1), (3, 2), np.float64)),
+    Mutant("modules interleaved", f"{CLOCK}.ticking", "xp.repeat(xp.stack(each, axis=1), self.features // len(self.periods), axis=1)", "xp.concatenate([xp.stack(each, axis=1)] * (self.features // len(self.periods)), axis=1)", clock(test_clocks.test_a_held_step_has_the_identity_as_its_jacobian)),
+    Mutant("all links read", f"{CLOCK}.project", "w if self.links.all() else w * array_module(w).asarray(self.links)", "w", clockwork()),
+    Mutant("c not held", f"{CLOCK}.step", "[xp.where(ticking, a, b) for a, b in zip(new, parts, strict=True)]", "[xp.where(ticking, new[0], parts[0]), *new[1:]]", clockwork()),
+    Mutant("held gradient dropped", f"{CLOCK}.step_backward", "xp.where(ticking, 0, a)", "0 * a", gradient("variant/clockwork LSTM 1d")),
+    Mutant("held gradient counted twice", f"{CLOCK}.step_backward", "xp.where(ticking, a, 0)", "a", gradient("variant/clockwork LSTM 1d")),
+    Mutant("forbidden links learn", f"{CLOCK}.state_backward", 'if not self.links.all()', "if False", gradient("variant/clockwork LSTM 1d")),
+    Mutant("recurrent mask forgotten", f"{CLOCK}.pre_activations", "masked(h, h_mask)", "h", gradient("variant/clockwork LSTM 1d recurrent dropout")),
+    Mutant("every clip at the first one's time", f"{CLOCK}.ticking", "ticks(t, T)", "ticks(t[:1] + 0 * t, T)", clockwork()),
+]  # fmt: skip
+
+STACK = "cells.clock_stack:ClockStackCell"
+HAND = test_clocks.test_a_stack_is_its_cells_stepped_by_hand
+LEVELS = {"periods": (1, 2, 3), "pools": (2, 1), "top_down": True, "show": 0}
+
+
+def by_hand() -> Killer:
+    """A stack of three levels, its cells stepped by hand."""
+    return test(HAND, (3, 2, 2), LEVELS, (4, 2), backend="numpy")
+
+
+def levels(name: str = "2d three levels") -> Killer:
+    """A stack's gradient check."""
+    return gradient(f"variant/clock stack {name}")
+
+
+STACKS = [
+    Mutant("every level at the bottom's period", f"{STACK}.step", "self.periods[k]", "self.periods[0]", by_hand()),
+    Mutant("reads the level below as it was", f"{STACK}.step", "below = levels[-1].h", "below = old.h", by_hand()),
+    Mutant("reads the level above two up", f"{STACK}.step", "state.levels[k + 1].h", "state.levels[-1].h", by_hand()),
+    Mutant("context before the input", f"{STACK}.step", "[read, repeated(state.levels[k + 1].h, read.shape[2:])]", "[repeated(state.levels[k + 1].h, read.shape[2:]), read]", by_hand()),
+    Mutant("clips that hold move too", f"{STACK}.step", "hold(ticking, new, old)", "new", by_hand()),
+    Mutant("nobody moves unless all do", f"{STACK}.step", "ticking.any()", "ticking.all()", by_hand()),
+    Mutant("the top is always shown", f"{STACK}.step", "levels[self.show].h", "levels[-1].h", by_hand()),
+    Mutant("pixels tiled instead of repeated", "cells.clock_stack:repeated", "array_module(h).repeat(h, size // h.shape[axis], axis=axis)", "array_module(h).concatenate([h] * (size // h.shape[axis]), axis=axis)", by_hand()),
+    Mutant("mean of the patch not undone", f"{STACK}.step_backward", "avg_pool_backward(dx, level.pooled)", "4 * avg_pool_backward(dx, level.pooled)", levels()),
+    Mutant("gradient of the shown h dropped", f"{STACK}.step_backward", "level.h + dstate.h", "level.h", levels()),
+    Mutant("gradient of the shown h to the top", f"{STACK}.step_backward", "if k == self.show else", "if k == len(dstate.levels) - 1 else", levels()),
+    Mutant("gradient to the context dropped", f"{STACK}.step_backward", "d[k + 1].h + gathered(", "d[k + 1].h + 0 * gathered(", levels()),
+    Mutant("gradient to the level below dropped", f"{STACK}.step_backward", "d[k - 1].h + dx", "d[k - 1].h + 0 * dx", levels()),
+    Mutant("held gradient dropped", f"{STACK}.step_backward", "b + h for", "b for", levels()),
+    Mutant("moves with the gradient of those that hold", f"{STACK}.step_backward", "where(on, a, 0)", "a", levels()),
+    Mutant("gradients of the context added up on the wrong pixels", "cells.clock_stack:gathered", "size, -1, *d.shape[axis + 1 :]).sum(axis=axis + 1)", "-1, size, *d.shape[axis + 1 :]).sum(axis=axis)", levels("1d strided, shown below")),
+    Mutant("step's own gradients dropped", f"{STACK}.step_backward", "for name, value in step_grads.items():", "for name, value in ():", levels("1d peephole level")),
+    Mutant("no gradient of a level that never ticked", f"{STACK}.state_backward", "grads.setdefault(name,", "dict().setdefault(name,", test(test_clocks.test_a_level_that_never_ticks_has_gradients_of_zero)),
+    Mutant("ticks not counted", "layers.clocks:ClockStack.cost", "ceil(T / cell.periods[k])", "T", test(test_clocks.test_a_stack_costs_what_its_ticks_cost)),
+]  # fmt: skip
+
 DEFORMABLES: dict[str, list[Mutant]] = {
     "Sampling between pixels": SAMPLING,
     "Deformable convolution": DEFORM,
     "Deformable cell": DEFORMABLE,
+    "Clockwork": CLOCKS,
+    "Stacked clocks": STACKS,
 }

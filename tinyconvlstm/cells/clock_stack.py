@@ -204,7 +204,8 @@ class ClockStackCell(Container, Cell):  # type: ignore[override]
         h = levels[self.show].h
         kind = xp.result_type(z, h, *self.params.values())  # also of a level that was held so far
         shown = h if h.dtype == kind else h.astype(kind)
-        return ClockState(shown, tuple(levels), later(state.t, self.periods)), StackSaved(z, tuple(saved))
+        t = later(state.t, self.periods, shown)
+        return ClockState(shown, tuple(levels), t), StackSaved(z, tuple(saved))
 
     def step_backward(self, dstate: ClockState, saved: StackSaved) -> tuple[Array, ClockState, Grads]:
         """Levels from the top, in the reverse order of `step`: what each read came from below and from above."""

@@ -61,9 +61,9 @@ def ticks(t: Array, period: int) -> Array:
     return array_module(t).rint(t.real) % period == 0
 
 
-def later(t: Array, periods: Sequence[int]) -> Array:
-    """t + 1 (N,), modulo the common cycle of clocks of these periods."""
-    return ((array_module(t).rint(t.real) + 1) % lcm(*periods)).astype(t.dtype)
+def later(t: Array, periods: Sequence[int], h: Array) -> Array:
+    """t + 1 (N,), modulo the common cycle of clocks of these periods, in h's dtype."""
+    return ((array_module(t).rint(t.real) + 1) % lcm(*periods)).astype(h.dtype)
 
 
 class Clockwork(TwoMapCell):
@@ -142,8 +142,8 @@ class Clockwork(TwoMapCell):
         *parts, t = state
         new, saved = super().step(z, self.plain(*parts), h_mask)
         xp, ticking = array_module(t), self.ticking(t, parts[0].ndim)
-        shown = (xp.where(ticking, a, b) for a, b in zip(new, parts, strict=True))
-        return self.clocked(*shown, later(t, self.periods)), ClockworkSaved(saved, ticking)
+        shown = [xp.where(ticking, a, b) for a, b in zip(new, parts, strict=True)]
+        return self.clocked(*shown, later(t, self.periods, shown[0])), ClockworkSaved(saved, ticking)
 
     def step_backward(self, dstate: Any, saved: ClockworkSaved) -> tuple[Array, Any, Grads]:
         """The plain cell's where the clock ticked; elsewhere the gradient passes unchanged."""

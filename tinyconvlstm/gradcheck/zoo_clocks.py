@@ -60,6 +60,7 @@ def stack_cases(rng: Rng) -> list[Case]:
     two = lstm(2, 2, (3,)), lstm(2, 3, (3,))
     fed = lstm(2 + 2, 3, (3, 2)), lstm(3 + 2, 2, (2, 3)), lstm(2, 2, (1, 3))
     wide, strided = (lstm(2 + 3, 2, (3,)), lstm(2, 3, (3,), stride=2)), {"top_down": True, "show": 0}
+    peeping = lstm(2 + 2, 2, (3,)), lstm(2, 2, (3,), peephole="channel")
     mixed = RNNCell(2 + 2, 3, (3,)), ClockworkLSTMCell(3, 2, (3,), periods=(1, 2))
     stacks: list[tuple[str, Any, Any, dict[str, Any], tuple[int, ...], int, dict[str, Any]]] = [
         ("0d", (LSTMCell(2, 3), LSTMCell(3, 2)), (1, 2), {}, (), 4, {}),
@@ -76,6 +77,7 @@ def stack_cases(rng: Rng) -> list[Case]:
             {},
         ),
         ("1d strided, shown below", wide, (2, 1), strided, (4,), 5, {}),
+        ("1d peephole level", peeping, (1, 2), {"top_down": True}, (4,), 4, {}),
         ("1d other cells, pooled", mixed, (1, 2), {"top_down": True, "pools": (2,)}, (4,), 5, {}),
     ]
     cases = []

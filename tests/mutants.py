@@ -6,6 +6,7 @@ import sys
 
 from .mutants_attention import ATTENTION
 from .mutants_backward import BACKWARD
+from .mutants_deformable import DEFORMABLES
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
 from .mutants_models import MODELS
@@ -21,6 +22,7 @@ TABLES: dict[str, list[Mutant]] = {
     **GPU,
     **MODELS,
     **ATTENTION,
+    **DEFORMABLES,
 }
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 

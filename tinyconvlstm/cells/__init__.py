@@ -4,7 +4,10 @@ from .attention import InputAttentionLSTMCell, attention_maps
 from .attention_gates import InputGateAttentionLSTMCell, OutputGateAttentionLSTMCell
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .clock_stack import ClockStackCell
+from .clockwork import ClockworkLSTMCell, ClockworkRNNCell
 from .context import ContextGateLSTMCell
+from .deformable import DeformableLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
 from .layer_norm import LayerNormLSTMCell
@@ -30,10 +33,14 @@ __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ClockStackCell",
+    "ClockworkLSTMCell",
+    "ClockworkRNNCell",
     "ContextGateLSTMCell",
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",
+    "DeformableLSTMCell",
     "FGRCell",
     "GRUCell",
     "InputAttentionLSTMCell",

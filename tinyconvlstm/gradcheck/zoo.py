@@ -14,6 +14,8 @@ import numpy as np
 from .case import Case
 from .zoo_attention import attention_cases
 from .zoo_cells import cell_cases
+from .zoo_clocks import clock_cases
+from .zoo_deformable import deformable_cases
 from .zoo_layers import layer_cases, model_cases
 from .zoo_models import network_cases
 from .zoo_ops import op_cases
@@ -27,6 +29,8 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     variant_cases,
     network_cases,
     attention_cases,
+    deformable_cases,
+    clock_cases,
 )
 
 

@@ -4,6 +4,7 @@ from .attention import TemporalAttention
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
 from .clips import FactorisedConv, ToFrames, ToVolume, inflated
+from .clocks import ClockStack
 from .fusion import FUSIONS, ConcatFusion, Fusion, GatedFusion, ScoreFusion, SumFusion
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .plain import Activation, Dropout, Flatten, GlobalPool, Pool
@@ -16,6 +17,7 @@ __all__ = [
     "Activation",
     "BatchNorm",
     "Bidirectional",
+    "ClockStack",
     "ConcatFusion",
     "Conv",
     "ConvTranspose",

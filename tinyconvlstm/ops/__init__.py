@@ -28,6 +28,7 @@ from .attention import (
 from .conv import conv_backward, conv_forward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .deform_conv import deform_conv_backward, deform_conv_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
 from .embedding import embedding_backward, embedding_forward
 from .erf import erf
@@ -82,6 +83,7 @@ from .pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from .sampling import sample_backward, sample_forward
 from .self_attention import (
     SelfAttentionWeights,
     self_attention_backward,
@@ -114,6 +116,8 @@ __all__ = [
     "conv_transpose_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "deform_conv_backward",
+    "deform_conv_forward",
     "depth_to_space_backward",
     "depth_to_space_forward",
     "dropout_backward",
@@ -161,6 +165,8 @@ __all__ = [
     "peak_softmax_forward",
     "relu_backward",
     "relu_forward",
+    "sample_backward",
+    "sample_forward",
     "self_attention_backward",
     "self_attention_forward",
     "sigmoid",

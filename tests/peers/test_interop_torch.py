@@ -1,0 +1,125 @@
+"""Weights read from PyTorch's modules give PyTorch's outputs, and written ones load into them strictly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyconvlstm import interop
+from tinyconvlstm.layers import Conv, Dense
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+
+LIMITS = {"float64": 1e-12, "float32": 1e-6}
+DTYPES = pytest.mark.parametrize("dtype", LIMITS)
+T, N, C, F = 6, 3, 4, 5
+
+
+def close(found: Any, expected: Any, dtype: str) -> None:
+    """Equal within the dtype's limit; the values are of order 1."""
+    expected = expected.detach().numpy()
+    assert found.dtype == expected.dtype == dtype
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=LIMITS[dtype], atol=LIMITS[dtype])
+
+
+def module(kind: str, dtype: str, *args: Any, **settings: Any) -> Any:
+    """A module of torch.nn with random parameters, biases too."""
+    torch.manual_seed(11)
+    return getattr(torch.nn, kind)(*args, **settings, dtype=getattr(torch, dtype))
+
+
+READERS: dict[str, Any] = {
+    "LSTM": (interop.lstm_from_pytorch, interop.lstm_to_pytorch),
+    "GRU": (interop.gru_from_pytorch, interop.gru_to_pytorch),
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "one layer": {},
+    "no bias": {"bias": False},
+    "three layers": {"num_layers": 3},
+    "bidirectional": {"bidirectional": True, "num_layers": 2},
+}
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("form", FORMS)
+def test_recurrent(kind, form, dtype, rng):
+    theirs = module(kind, dtype, C, F, **FORMS[form])
+    xs = rng.standard_normal((T, N, C)).astype(dtype)
+    read, write = READERS[kind]
+    ours = read(theirs.state_dict())
+    expected = theirs(torch.from_numpy(xs))[0]
+    close(ours(xs), expected, dtype)
+
+    other = module(kind, dtype, C, F, **{**FORMS[form], "bias": True})
+    shaken = ours.bind({k: (a + rng.standard_normal(a.shape)).astype(dtype) for k, a in ours.params.items()})
+    other.load_state_dict({k: torch.from_numpy(a) for k, a in write(shaken).items()}, strict=True)
+    close(shaken(xs), other(torch.from_numpy(xs))[0], dtype)
+
+
+def test_an_lstm_that_projects_is_refused():
+    theirs = module("LSTM", "float64", C, F, proj_size=2)
+    with pytest.raises(ValueError, match="an LSTM with proj_size projects its h"):
+        interop.lstm_from_pytorch(theirs.state_dict())
+
+
+CONVS: dict[str, tuple[int, dict[str, Any]]] = {
+    "1d": (1, {"kernel_size": 4, "stride": 3, "padding": 2}),
+    "2d": (2, {"kernel_size": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
+    "2d same, even kernel": (2, {"kernel_size": (4, 3), "padding": "same"}),
+    "2d same, even and dilated": (2, {"kernel_size": (2, 4), "padding": "same", "dilation": (3, 2)}),
+    "2d groups": (2, {"kernel_size": 3, "groups": 2, "bias": False}),
+    "2d depthwise": (2, {"kernel_size": 3, "groups": 4, "padding": "valid"}),
+    "3d": (3, {"kernel_size": (2, 3, 1), "padding": 1}),
+}
+
+
+@DTYPES
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("name", CONVS)
+def test_convolution(name, dtype, rng):
+    rank, settings = CONVS[name]
+    theirs = module(f"Conv{rank}d", dtype, 4, 8, **settings)
+    x = rng.standard_normal((N, 4, 9, 8, 7)[: 2 + rank]).astype(dtype)
+    own = {k: v for k, v in settings.items() if k in ("stride", "padding", "dilation", "groups")}
+    ours = interop.conv_from_pytorch(theirs.state_dict(), **own)
+    close(ours(x), theirs(torch.from_numpy(x)), dtype)
+
+    state, back = interop.conv_to_pytorch(ours)
+    kernel = ours.params["w"].shape[2:]
+    other = module(f"Conv{rank}d", dtype, 4, 8, kernel, bias="bias" in state, **back)
+    other.load_state_dict({k: torch.from_numpy(a) for k, a in state.items()}, strict=True)
+    close(ours(x), other(torch.from_numpy(x)), dtype)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_our_own_convolution_in_pytorch(rng):
+    ours = Conv(4, 6, (3, 2), dilation=(1, 3), dtype=np.float64)
+    state, settings = interop.conv_to_pytorch(ours)
+    other = module("Conv2d", "float64", 4, 6, (3, 2), **settings)
+    other.load_state_dict({k: torch.from_numpy(a) for k, a in state.items()}, strict=True)
+    x = rng.standard_normal((2, 4, 6, 7))
+    close(ours(x), other(torch.from_numpy(x)), "float64")
+
+
+@DTYPES
+def test_linear(dtype, rng):
+    theirs = module("Linear", dtype, C, F)
+    x = rng.standard_normal((N, C)).astype(dtype)
+    ours = interop.dense_from_pytorch(theirs.state_dict())
+    assert isinstance(ours, Dense)
+    close(ours(x), theirs(torch.from_numpy(x)), dtype)
+    theirs.load_state_dict({k: torch.from_numpy(a) for k, a in interop.dense_to_pytorch(ours).items()})
+
+
+def test_a_part_of_a_larger_state_dict(rng):
+    net = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(C, F), "fc": torch.nn.Linear(F, 2)}).double()
+    state = net.state_dict()
+    lstm = interop.lstm_from_pytorch(state, prefix="lstm.")
+    fc = interop.dense_from_pytorch(state, prefix="fc.")
+    xs = rng.standard_normal((T, N, C))
+    expected = net["fc"](net["lstm"](torch.from_numpy(xs))[0][-1])
+    close(fc(lstm(xs)[-1]), expected, "float64")

@@ -150,7 +150,7 @@ def bound(cell: TwoMapCell, params: Mapping[str, Array]) -> Any:
     return cell.bind({name: np.ascontiguousarray(a) for name, a in params.items()})
 
 
-def dense_cell(cell: Any, kinds: Iterable[type], framework: str) -> Any:
+def of_kind(cell: Any, kinds: Iterable[type], framework: str) -> Any:
     """The cell, or a ValueError: its exact class must be one of `kinds`, and it must read an input."""
     kinds = tuple(kinds)
     if type(cell) not in kinds:
@@ -165,6 +165,27 @@ def plain(cell: Any, framework: str) -> None:
     """ValueError where an LSTM has peepholes."""
     if "w_c" in cell.params:
         raise ValueError(f"cell has peepholes w_c {cell.params['w_c'].shape}: {framework} has no peepholes")
+
+
+def one_kernel(cell: Any, framework: str) -> None:
+    """ValueError where the state map's kernel is not the input map's, or is dilated."""
+    if cell.state_map.kernel != cell.kernel:
+        raise ValueError(
+            f"state_kernel is {cell.state_map.kernel}, expected {cell.kernel} as kernel: {framework} has one for both"
+        )
+    if set(entries(cell.state_map.dilation, cell.kernel)) - {1}:
+        raise ValueError(f"state_dilation is {cell.state_map.dilation}, expected 1: {framework} has no other")
+
+
+def entries(value: int | Shape, kernel: Shape) -> Shape:
+    """A setting with one entry an axis of the kernel."""
+    return (value,) * len(kernel) if isinstance(value, int) else tuple(value)
+
+
+def pairs(padding: Any, kernel: Shape) -> tuple[tuple[int, int], ...]:
+    """A padding in pixels as one (before, after) pair an axis of the kernel."""
+    each = (padding,) * len(kernel) if isinstance(padding, int) else padding
+    return tuple(tuple(p) if isinstance(p, tuple | list) else (p, p) for p in each)
 
 
 def stack(layer: Layer | TwoMapCell) -> list[Layer]:

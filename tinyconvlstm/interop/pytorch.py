@@ -15,7 +15,7 @@ import numpy as np
 from ..backend import Array
 from ..cells import GRUCell, LSTMCell, TwoMapCell
 from ..layers import Bidirectional, Conv, Dense, Layer, Recurrent, Sequential
-from .layout import Weights, bound, dense_cell, directions, features_of, plain, stack
+from .layout import Weights, bound, directions, entries, features_of, of_kind, pairs, plain, stack
 
 State = Mapping[str, Any]
 
@@ -141,7 +141,7 @@ def layers_to(layer: Any, kind: type, cell_to: Callable[[Any], dict[str, Array]]
         if [reverse for _, reverse in ways] not in ([False], [False, True]):
             raise ValueError("layer reads backwards only, expected Bidirectional: PyTorch has no such layer")
         for (cell, _), end in zip(ways, ("", "_reverse"), strict=False):
-            dense_cell(cell, [kind], "PyTorch")
+            of_kind(cell, [kind], "PyTorch")
             if cell.kernel:
                 raise ValueError(
                     f"cell has kernel {cell.kernel}, expected (): torch.nn has no convolutional {kind}"
@@ -210,37 +210,27 @@ def conv_to_pytorch(layer: Conv) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def alike(layer: Conv) -> Any:
     """The padding of a convolution as PyTorch takes it, the same at both ends of an axis."""
-    window = layer.window
+    window, kernel = layer.window, layer.params["w"].shape[2:]
     padding: Any = window.padding
     if padding == "valid":
         return "valid"
     if isinstance(padding, str):
-        if set(np.atleast_1d(window.stride)) != {1}:
+        if set(entries(window.stride, kernel)) != {1}:
             raise ValueError(
                 f"stride is {window.stride} with padding={padding!r}: PyTorch has no strided 'same'"
             )
-        uneven = any(
-            d * (k - 1) % 2
-            for d, k in zip(spread(window.dilation, layer), layer.params["w"].shape[2:], strict=True)
-        )
+        uneven = any(d * (k - 1) % 2 for d, k in zip(entries(window.dilation, kernel), kernel, strict=True))
         if padding == "same_lower" and uneven:
             raise ValueError(
                 "padding is 'same_lower' with an even kernel: PyTorch's 'same' pads the other end more"
             )
         return "same"
-    if isinstance(padding, int):
-        return padding
-    pairs = [pair if isinstance(pair, tuple | list) else (pair, pair) for pair in padding]
-    if any(before != after for before, after in pairs):
+    pads = pairs(padding, kernel)
+    if any(before != after for before, after in pads):
         raise ValueError(
             f"padding is {padding}, expected the same at both ends of an axis: PyTorch has no other"
         )
-    return tuple(before for before, _ in pairs)
-
-
-def spread(value: Any, layer: Conv) -> tuple[int, ...]:
-    """A setting with one entry a spatial axis."""
-    return (value,) * (layer.params["w"].ndim - 2) if isinstance(value, int) else tuple(value)
+    return tuple(before for before, _ in pads)
 
 
 def renamed(params: Mapping[str, Array]) -> dict[str, Array]:

@@ -123,3 +123,44 @@ def test_a_part_of_a_larger_state_dict(rng):
     xs = rng.standard_normal((T, N, C))
     expected = net["fc"](net["lstm"](torch.from_numpy(xs))[0][-1])
     close(fc(lstm(xs)[-1]), expected, "float64")
+
+
+class Concatenating(torch.nn.Module):  # type: ignore[misc]
+    """A ConvLSTM cell with one convolution, as many a repository has it."""
+
+    def __init__(self, kernel: tuple[int, ...], order: str, concat: str, channels: int, bias: bool) -> None:
+        super().__init__()
+        padding = tuple(k // 2 for k in kernel)
+        self.conv = getattr(torch.nn, f"Conv{len(kernel)}d")(
+            channels + F, 4 * F, kernel, padding=padding, bias=bias, dtype=torch.float64
+        )
+        self.order, self.concat = order, concat
+
+    def forward(self, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+        h, c = state
+        both = torch.cat([x, h] if self.concat == "xh" else [h, x], dim=1)
+        z = dict(zip(self.order, torch.split(self.conv(both), F, dim=1), strict=True))
+        i, f, o = (torch.sigmoid(z[gate]) for gate in "ifo")
+        c = f * c + i * torch.tanh(z["g"])
+        return o * torch.tanh(c), c
+
+
+@pytest.mark.parametrize(("order", "concat"), [("ifog", "xh"), ("ifgo", "hx"), ("gifo", "xh")])
+@pytest.mark.parametrize("kernel", [(3,), (5, 3), (1, 3, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_stack_of_cells_that_convolve_both(kernel, order, concat, bias, rng):
+    torch.manual_seed(3)
+    cells = [Concatenating(kernel, order, concat, channels, bias) for channels in (C, F)]
+    net = torch.nn.ModuleDict({"cell_list": torch.nn.ModuleList(cells)})
+    xs = rng.standard_normal((4, N, C, *(5, 4, 3)[: len(kernel)]))
+    expected = list(torch.from_numpy(xs))
+    for cell in cells:
+        state = (torch.zeros(N, F, *xs.shape[3:], dtype=torch.float64),) * 2
+        for t, x in enumerate(expected):
+            state = cell(x, state)
+            expected[t] = state[0]
+    ours = interop.convlstm_from_pytorch(net.state_dict(), order=order, concat=concat)
+    close(ours(xs), torch.stack(expected), "float64")
+    if bias:
+        written = interop.convlstm_to_pytorch(ours, order=order, concat=concat)
+        net.load_state_dict({k: torch.from_numpy(a) for k, a in written.items()}, strict=True)

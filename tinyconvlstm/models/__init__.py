@@ -2,6 +2,16 @@
 
 from .baselines import constant_velocity, copy_last_frame
 from .forecaster import Forecaster
-from .presets import SHI_2015, shi_2015
+from .openstl import OpenSTLForecaster
+from .presets import OPENSTL_2023, SHI_2015, openstl_2023, shi_2015
 
-__all__ = ["SHI_2015", "Forecaster", "constant_velocity", "copy_last_frame", "shi_2015"]
+__all__ = [
+    "OPENSTL_2023",
+    "SHI_2015",
+    "Forecaster",
+    "OpenSTLForecaster",
+    "constant_velocity",
+    "copy_last_frame",
+    "openstl_2023",
+    "shi_2015",
+]

@@ -10,6 +10,7 @@ import pytest
 from tinyconvlstm import interop
 from tinyconvlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, ResetBeforeGRUCell
 from tinyconvlstm.layers import Bidirectional, Conv, Recurrent, Sequential
+from tinyconvlstm.models import OpenSTLForecaster
 
 from .test_interop import F64, C, F, assert_equal, random, shaken
 
@@ -420,3 +421,49 @@ def lstm(channels: int = 2, **settings: Any) -> LSTMCell:
 def test_onnx_has_no_such_node(write, layer, message):
     with pytest.raises(ValueError, match=message):
         write(layer)
+
+
+# --- OpenSTL ---
+
+
+def test_openstl_round_trip(rng):
+    model = shaken(OpenSTLForecaster((3, 4), channels=2, size=(4, 6), patch=2, kernel=(3, 1), **F64), rng)
+    state = interop.openstl_to_pytorch(model)
+    assert state["cell_list.0.conv_x.0.weight"].shape == (12, 8, 3, 1)
+    theirs, ours = state["conv_last.weight"], model.params["head.w"]
+    np.testing.assert_array_equal(theirs[[0, 1, 2, 7]], ours[[0, 4, 1, 7]])  # pixel 0 of both channels first
+    back = interop.openstl_from_pytorch(
+        {f"model.{k}": a for k, a in state.items()}, size=(4, 6), patch=2, prefix="model."
+    )
+    assert_equal(back.params, model.params)
+    x = rng.random((2, 1, 2, 4, 6))
+    np.testing.assert_array_equal(back(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell_list.0.conv_x.1.weight": (12, 2, 3)}, "key 'cell_list.0.conv_x.1.weight' is unknown"),
+        ({"conv_last.weight": None}, r"key 'conv_last.weight' is missing: expected shape \(8, 4, 1, 1\)"),
+        (
+            {"cell_list.1.conv_h.0.weight": (16, 4, 3, 3)},
+            r"conv_h.0.weight has shape \(16, 4, 3, 3\), expected \(\*, \*, 3, 1\)",
+        ),
+        ({"cell_list.1.conv_x.0.weight": (16, 4, 3, 1)}, r"expected \(16, 3, 3, 1\)"),
+    ],
+)
+def test_openstl_checkpoints_that_do_not_fit(change, message, rng):
+    state = interop.openstl_to_pytorch(
+        OpenSTLForecaster((3, 4), channels=2, size=(4, 6), patch=2, kernel=(3, 1), **F64)
+    )
+    for key, shape in change.items():
+        state.pop(key, None)
+        state |= {} if shape is None else {key: np.zeros(shape)}
+    with pytest.raises(ValueError, match=message):
+        interop.openstl_from_pytorch(state, size=(4, 6), patch=2)
+
+
+def test_an_openstl_patch_must_divide_the_channels():
+    state = interop.openstl_to_pytorch(OpenSTLForecaster((3,), channels=2, size=(4, 6), patch=2, kernel=3))
+    with pytest.raises(ValueError, match="patch is 3, expected one whose 2-d area divides the 8 channels"):
+        interop.openstl_from_pytorch(state, size=(6, 6), patch=3)

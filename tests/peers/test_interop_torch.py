@@ -164,3 +164,56 @@ def test_a_stack_of_cells_that_convolve_both(kernel, order, concat, bias, rng):
     if bias:
         written = interop.convlstm_to_pytorch(ours, order=order, concat=concat)
         net.load_state_dict({k: torch.from_numpy(a) for k, a in written.items()}, strict=True)
+
+
+class Cell(torch.nn.Module):  # type: ignore[misc]
+    """A biasless ConvLSTM cell under OpenSTL's names, with two convolutions that nothing calls."""
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+
+        def conv(c: int, f: int) -> Any:
+            return torch.nn.Conv2d(c, f, (3, 5), padding=(1, 2), bias=False, dtype=torch.float64)
+
+        self.features = features
+        self.conv_x = torch.nn.Sequential(conv(channels, 4 * features))
+        self.conv_h = torch.nn.Sequential(conv(features, 4 * features))
+        self.conv_o = torch.nn.Sequential(conv(2 * features, features))
+        self.conv_last = torch.nn.Conv2d(2 * features, features, 1, bias=False, dtype=torch.float64)
+
+    def forward(self, x: Any, h: Any, c: Any) -> tuple[Any, Any]:
+        i, f, g, o = torch.split(self.conv_x(x) + self.conv_h(h), self.features, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def test_openstl_forecasts(rng):
+    """Two channels, patches of 2 x 2 whose channels are counted pixel by pixel, two layers of unequal size."""
+    torch.manual_seed(7)
+    cells = torch.nn.ModuleList([Cell(8, 3), Cell(3, 4)])
+    head = torch.nn.Conv2d(4, 8, 1, bias=False, dtype=torch.float64)
+    net = torch.nn.ModuleDict({"cell_list": cells, "conv_last": head})
+    clip = rng.random((3, 2, 2, 4, 6))  # (T, N, C, H, W)
+    patches = torch.from_numpy(
+        clip.reshape(3, 2, 2, 2, 2, 3, 2).transpose(0, 1, 4, 6, 2, 3, 5).reshape(3, 2, 8, 2, 3)
+    )
+    states = [(torch.zeros(2, cell.features, 2, 3, dtype=torch.float64),) * 2 for cell in cells]
+    expected = []
+    for t in range(5):
+        h = patches[t] if t < 3 else expected[-1]
+        for k, cell in enumerate(cells):
+            states[k] = cell(h, *states[k])
+            h = states[k][0]
+        expected.append(head(h))
+    frames = (
+        torch.stack(expected).detach().numpy().reshape(5, 2, 2, 2, 2, 2, 3)
+    )  # (T, N, ph, pw, C, H/2, W/2)
+    model = interop.openstl_from_pytorch(net.state_dict(), size=(4, 6), patch=2)
+    y, _ = model.forward(clip, horizon=3)
+    np.testing.assert_allclose(
+        y, frames.transpose(0, 1, 4, 5, 2, 6, 3).reshape(5, 2, 2, 4, 6), rtol=1e-12, atol=1e-12
+    )
+    back = interop.openstl_to_pytorch(model)
+    for key, a in net.state_dict().items():
+        np.testing.assert_array_equal(back.pop(key), a.numpy())
+    assert not back

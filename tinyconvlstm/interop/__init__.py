@@ -20,6 +20,7 @@ from .onnx import (
     lstm_from_onnx,
     lstm_to_onnx,
 )
+from .openstl import openstl_from_pytorch, openstl_to_pytorch
 from .pytorch import (
     conv_from_pytorch,
     conv_to_pytorch,
@@ -57,6 +58,8 @@ __all__ = [
     "lstm_to_keras",
     "lstm_to_onnx",
     "lstm_to_pytorch",
+    "openstl_from_pytorch",
+    "openstl_to_pytorch",
     "reorder",
     "time_first",
 ]

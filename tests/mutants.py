@@ -6,11 +6,12 @@ import sys
 
 from .mutants_backward import BACKWARD
 from .mutants_forward import FORWARD
+from .mutants_interop import INTEROP
 from .mutants_ops import OPERATIONS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS}
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **INTEROP}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

@@ -33,7 +33,7 @@ def assert_equal(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndar
     assert set(found) == set(expected)
     for name, a in expected.items():
         assert found[name].dtype == a.dtype
-        np.testing.assert_array_equal(found[name], a, err_msg=name)
+        np.testing.assert_array_equal(found[name], a, err_msg=str(name))
 
 
 # --- layouts ---

@@ -9,7 +9,7 @@ import pytest
 
 from tinyconvlstm import interop
 from tinyconvlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, ResetBeforeGRUCell
-from tinyconvlstm.layers import Bidirectional, Conv, Recurrent, Sequential
+from tinyconvlstm.layers import Bidirectional, Conv, Dense, Recurrent, Sequential
 from tinyconvlstm.models import OpenSTLForecaster
 
 from .test_interop import F64, C, F, assert_equal, random, shaken
@@ -421,6 +421,39 @@ def lstm(channels: int = 2, **settings: Any) -> LSTMCell:
 def test_onnx_has_no_such_node(write, layer, message):
     with pytest.raises(ValueError, match=message):
         write(layer)
+
+
+# --- from another backend ---
+
+WRITERS: dict[str, tuple[Any, Any]] = {
+    "PyTorch LSTM": (interop.lstm_to_pytorch, Bidirectional(LSTMCell(C, F), LSTMCell(C, F))),
+    "PyTorch GRU": (interop.gru_to_pytorch, Sequential(Recurrent(GRUCell(C, F)))),
+    "PyTorch Linear": (interop.dense_to_pytorch, Dense(C, F)),
+    "PyTorch Conv": (interop.conv_to_pytorch, Conv(2, 3, 3)),
+    "[x, h]": (interop.convlstm_to_pytorch, ConvLSTMCell(2, 3, (3,))),
+    "Keras LSTM": (interop.lstm_to_keras, LSTMCell(C, F)),
+    "Keras GRU": (interop.gru_to_keras, GRUCell(C, F)),
+    "Keras ConvLSTM": (interop.convlstm_to_keras, ConvLSTMCell(2, 3, (3,))),
+    "Keras Conv": (interop.conv_to_keras, Conv(2, 3, 3)),
+    "ONNX LSTM": (interop.lstm_to_onnx, LSTMCell(C, F, peephole="channel")),
+    "ONNX GRU": (interop.gru_to_onnx, Recurrent(GRUCell(C, F))),
+    "ONNX Conv": (interop.conv_to_onnx, Conv(2, 3, 3)),
+    "OpenSTL": (interop.openstl_to_pytorch, OpenSTLForecaster((3,), size=(4, 4), patch=2, kernel=3)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_weights_leave_as_numpy_arrays(name, backend, rng):
+    write, part = WRITERS[name]
+    part = shaken(part, rng)
+    found, expected = write(part.to_backend(backend)), write(part)
+    if isinstance(expected, tuple):
+        assert found[1] == expected[1]
+        found, expected = found[0], expected[0]
+    if isinstance(expected, list):
+        found, expected = dict(enumerate(found)), dict(enumerate(expected))
+    assert {type(a) for a in found.values()} == {np.ndarray}
+    assert_equal(found, expected)
 
 
 # --- OpenSTL ---

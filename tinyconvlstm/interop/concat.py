@@ -108,7 +108,7 @@ def cell_from(weights: Weights, key: str, order: str, concat: str) -> LSTMCell:
 def cell_to(cell: Any, order: str, concat: str) -> dict[str, Array]:
     """The kernel of the concatenation, and the bias."""
     framework = "a convolution of [x, h]"
-    of_kind(cell, [LSTMCell, ConvLSTMCell], framework)
+    cell = of_kind(cell, [LSTMCell, ConvLSTMCell], framework)
     plain(cell, framework)
     one_kernel(cell, framework)
     check_odd(cell.kernel)

@@ -58,7 +58,7 @@ def lstm_from_keras(weights: Sequence[Any]) -> LSTMCell:
 
 def lstm_to_keras(cell: LSTMCell) -> list[Array]:
     """[kernel, recurrent_kernel, bias] of a plain dense LSTM, for `set_weights`."""
-    of_kind(cell, [LSTMCell], "Keras")
+    cell = of_kind(cell, [LSTMCell], "Keras")
     plain(cell, "Keras")
     check_dense(cell)
     return in_keras(cell)
@@ -96,7 +96,7 @@ def gru_from_keras(weights: Sequence[Any], *, reset_after: bool = True) -> GRUCe
 
 def gru_to_keras(cell: GRUCell | ResetBeforeGRUCell) -> tuple[list[Array], dict[str, Any]]:
     """The weights of a dense GRU, and {"reset_after": ...} to build its Keras layer with."""
-    of_kind(cell, [GRUCell, ResetBeforeGRUCell], "Keras")
+    cell = of_kind(cell, [GRUCell, ResetBeforeGRUCell], "Keras")
     check_dense(cell)
     kernel, recurrent, b = (reorder(a, GRU_ORDER, KERAS_GRU_ORDER, axis=-1) for a in in_keras(cell))
     after = isinstance(cell, GRUCell)
@@ -137,7 +137,7 @@ def convlstm_to_keras(cell: LSTMCell) -> tuple[list[Array], dict[str, Any]]:
         ValueError: the cell has peepholes, another kernel or a dilation for the state, or a padding that
             is neither "valid" nor "same".
     """
-    of_kind(cell, [LSTMCell, ConvLSTMCell], "Keras")
+    cell = of_kind(cell, [LSTMCell, ConvLSTMCell], "Keras")
     plain(cell, "Keras")
     if not 1 <= len(cell.kernel) <= 3:
         raise ValueError(
@@ -178,6 +178,7 @@ def conv_from_keras(
 
 def conv_to_keras(layer: Conv) -> tuple[list[Array], dict[str, Any]]:
     """The weights of a convolution, and the keyword arguments to build its Keras layer with."""
+    layer = layer.to_backend("numpy")
     w = layer.params["w"]
     if not 1 <= w.ndim - 2 <= 3:
         raise ValueError(f"w has {w.ndim - 2} spatial axes, expected 1 to 3: Keras has no other convolution")

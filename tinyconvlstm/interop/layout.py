@@ -151,14 +151,14 @@ def bound(cell: TwoMapCell, params: Mapping[str, Array]) -> Any:
 
 
 def of_kind(cell: Any, kinds: Iterable[type], framework: str) -> Any:
-    """The cell, or a ValueError: its exact class must be one of `kinds`, and it must read an input."""
+    """The cell on NumPy, or a ValueError: its exact class must be one of `kinds`, and it must read an input."""
     kinds = tuple(kinds)
     if type(cell) not in kinds:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"cell is a {type(cell).__name__}, expected {names}: {framework} has no such layer")
     if not cell.channels:
         raise ValueError(f"cell has 0 channels, expected an input: {framework} has no cell without one")
-    return cell
+    return cell.to_backend("numpy")
 
 
 def plain(cell: Any, framework: str) -> None:
@@ -189,7 +189,8 @@ def pairs(padding: Any, kernel: Shape) -> tuple[tuple[int, int], ...]:
 
 
 def stack(layer: Layer | TwoMapCell) -> list[Layer]:
-    """The recurrent layers of a model: of a Sequential, of one layer, or of a cell."""
+    """The recurrent layers of a model, on NumPy: of a Sequential, of one layer, or of a cell."""
+    layer = layer.to_backend("numpy")
     if isinstance(layer, TwoMapCell):
         return [Recurrent(layer)]
     found = list(layer.parts.values()) if isinstance(layer, Sequential) else [layer]

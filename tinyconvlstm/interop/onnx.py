@@ -172,6 +172,7 @@ def conv_from_onnx(tensors: Mapping[str, Any], **attributes: Any) -> Conv:
 
 def conv_to_onnx(layer: Conv) -> tuple[dict[str, Array], dict[str, Any]]:
     """Tensors and attributes of the Conv node that computes what the layer does."""
+    layer = layer.to_backend("numpy")
     window, kernel = layer.window, layer.params["w"].shape[2:]
     if not kernel:
         raise ValueError("w has 0 spatial axes, expected at least 1: ONNX calls that one Gemm")

@@ -72,7 +72,7 @@ def openstl_from_pytorch(
 
 def openstl_to_pytorch(model: OpenSTLForecaster) -> dict[str, Array]:
     """The checkpoint of a model, by OpenSTL's keys."""
-    params = dict(model.params)
+    params = dict(model.to_backend("numpy").params)
     params["0.w_x"] = pixel_by_pixel(params["0.w_x"], model.channels, axis=1)
     params["head.w"] = pixel_by_pixel(params["head.w"], model.channels, axis=0)
     layers = range(model.cells)

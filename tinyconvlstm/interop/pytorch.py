@@ -162,7 +162,7 @@ def dense_from_pytorch(state: State, *, prefix: str = "") -> Dense:
 
 def dense_to_pytorch(layer: Dense) -> dict[str, Array]:
     """The state_dict of the `torch.nn.Linear` that computes what the layer does."""
-    return renamed(layer.params)
+    return renamed(layer.to_backend("numpy").params)
 
 
 def conv_from_pytorch(
@@ -205,7 +205,10 @@ def conv_to_pytorch(layer: Conv) -> tuple[dict[str, Array], dict[str, Any]]:
     if not 1 <= rank <= 3:
         raise ValueError(f"w has {rank} spatial axes, expected 1 to 3: torch.nn has no other convolution")
     settings = {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
-    return renamed(layer.params), settings | {"padding": alike(layer), "groups": layer.groups}
+    return renamed(layer.to_backend("numpy").params), settings | {
+        "padding": alike(layer),
+        "groups": layer.groups,
+    }
 
 
 def alike(layer: Conv) -> Any:

@@ -9,6 +9,7 @@ from .mutants_backward import BACKWARD
 from .mutants_deformable import DEFORMABLES
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
+from .mutants_interop import INTEROP
 from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
 from .mutants_variants import VARIANTS
@@ -23,6 +24,7 @@ TABLES: dict[str, list[Mutant]] = {
     **MODELS,
     **ATTENTION,
     **DEFORMABLES,
+    **INTEROP,
 }
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 

@@ -130,7 +130,8 @@ class TwoMapCell(Cell):
         """All steps of dense maps, in one product; of convolutions those whose dz fit in a cache."""
         if not self.kernel:
             return len(xs)
-        return min(len(xs), steps_at_once(xs[0], self.input_map.over(xs.shape[3:]), len(self.params["b"])))
+        rows = len(self.gates) * self.features
+        return min(len(xs), steps_at_once(xs[0], self.input_map.over(xs.shape[3:]), rows))
 
     def macs(self, x: Array) -> int:
         """Multiply-accumulates of one step of a convolutional cell; 0 of a dense one, which BLAS splits better."""

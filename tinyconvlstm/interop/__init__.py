@@ -1,5 +1,6 @@
 """Weights to and from PyTorch, Keras and ONNX; needs none of them, for everything is dictionaries of arrays."""
 
+from .classifier import classifier_from_pytorch, classifier_to_pytorch
 from .concat import convlstm_from_pytorch, convlstm_to_pytorch
 from .keras import (
     conv_from_keras,
@@ -34,6 +35,8 @@ from .pytorch import (
 
 __all__ = [
     "batch_first",
+    "classifier_from_pytorch",
+    "classifier_to_pytorch",
     "conv_from_keras",
     "conv_from_onnx",
     "conv_from_pytorch",

@@ -70,8 +70,8 @@ def figure(x: dict[str, Any], labels: Any, scores: dict[str, float]) -> Any:
     """One clip as its three streams, and the scores."""
     from matplotlib.figure import Figure
 
-    page = Figure(figsize=(11, 6.2), layout="constrained")
-    grid = page.add_gridspec(3, 2, width_ratios=(7, 4))
+    page = Figure(figsize=(11, 5.2), layout="constrained")
+    grid = page.add_gridspec(3, 2, width_ratios=(7, 4), height_ratios=(1, 1, 1.5))
     strip, field, sound = (page.add_subplot(grid[k, 0]) for k in range(3))
     bars = page.add_subplot(grid[:, 1])
     rgb, flow, audio = (x[name][:, 0] for name in NAMES)
@@ -105,18 +105,23 @@ def figure(x: dict[str, Any], labels: Any, scores: dict[str, float]) -> Any:
     field.set_title(f"flow: a disc goes {MOTIONS[motion]}, an arrow a pixel in two", fontsize=10)
     sound.imshow(audio.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
     sound.set_title(f"sound: a tone in band {TONES[tone]}, in noise of six times its power", fontsize=10)
+    sound.plot(
+        [-0.02], [TONES[tone]], ">", color="#c44e00", transform=sound.get_yaxis_transform(), clip_on=False
+    )
     sound.set_xlabel("window of sound", fontsize=9)
     sound.set_ylabel("band", fontsize=9)
     names = list(scores)[::-1]
     bars.barh(names, [scores[n] for n in names], color=["#9aa7b4"] * (len(names) - 1) + ["#c44e00"])
     bars.axvline(0.5, color="#1a1a1a", linewidth=1, linestyle="--")
-    bars.text(0.49, len(names) - 0.45, "the most that two streams allow", fontsize=8, ha="right")
+    bars.text(0.5, len(names) - 0.42, "the most that two streams allow", fontsize=8, ha="center")
     for k, name in enumerate(names):
         bars.text(
             scores[name] - 0.02, k, f"{scores[name]:.3f}", va="center", ha="right", color="white", fontsize=10
         )
     bars.set_xlim(0, 1)
     bars.set_ylim(-0.6, len(names) - 0.2)
+    bars.spines["left"].set_visible(False)
+    bars.tick_params(left=False)
     bars.set_xlabel("accuracy on held-out clips, 8 classes", fontsize=9)
     bars.set_title("who needs all three streams", fontsize=10)
     for side in ("top", "right"):

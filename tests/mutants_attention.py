@@ -138,6 +138,7 @@ SELF = [
     Mutant("attention linear in the positions", f"{SA}.attention_macs", "prod(sizes) ** 2", "prod(sizes)", SA_COST),
     Mutant("one attention counted", f"{SA}.attention_macs", "2 * prod(sizes)", "prod(sizes)", SA_COST),
     Mutant("pairs not counted among what is kept", f"{SA}.step_kept", " + 2 * P**2", "", test(sa_tests.test_what_is_kept_is_counted_the_pairs_included, (6, 4))),
+    Mutant("gradients of the pairs not counted at the peak", f"{SA}.step_room", "2 * prod(sizes) ** 2", "0", test(sa_tests.test_the_peak_of_a_step_with_many_positions)),
     Mutant("attention missing from the cost of a step", f"{SA}.step_macs", " + self.attention_macs(sizes)", "", SA_COST),
 ]  # fmt: skip
 

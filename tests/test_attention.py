@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyconvlstm import ops
+from tinyconvlstm import ops, parallel
 from tinyconvlstm.backend import to_backend, to_numpy
 from tinyconvlstm.bptt import (
     scan,
@@ -28,10 +28,12 @@ from tinyconvlstm.cells import (
 from tinyconvlstm.gradcheck import gradcheck
 from tinyconvlstm.gradcheck.layers import layer_case
 from tinyconvlstm.layers import Bidirectional, Recurrent, TemporalAttention
+from tinyconvlstm.layers.memory import peak
 
 from . import oracles_attention as naive
 from .oracles import DTYPES, assert_pair_agrees, random, run_pair
 from .test_cells import setting
+from .test_memory import measured
 from .test_summary import kept
 from .test_variants import same
 
@@ -402,6 +404,14 @@ def test_what_the_cells_cost():
     assert layer.cost((7, 2, 2, 4, 5)).macs == 14 * context.step_macs((4, 5))
     np.testing.assert_array_equal(ContextGateLSTMCell(2, 3).params["b_p"].reshape(3, 3)[1], 1)
     np.testing.assert_array_equal(gate.params["b_p"].reshape(2, 3), [[1] * 3, [0] * 3])
+
+
+@pytest.mark.parametrize("settings", [{}, {"every": 4}], ids=["full", "checkpointed"])
+@EACH
+def test_the_peak_of_a_step_on_one_thread(build, settings, monkeypatch):
+    monkeypatch.setattr(parallel, "get_threads", lambda: 1)
+    cell, shape = build(8, 32, (3, 3)), (12, 4, 8, 24, 24)
+    assert measured(cell, shape, **settings) == pytest.approx(4 * peak(cell, shape, **settings), rel=0.1)
 
 
 def test_settings_that_do_not_fit_are_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from . import oracles_attention as naive
 from .oracles import random
 from .test_attention import bad
 from .test_cells import against_oracle, setting
+from .test_memory import measured
 from .test_summary import kept
 
 CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-13}
@@ -232,24 +232,12 @@ def test_what_is_kept_is_counted_the_pairs_included(size, rng):
     assert counted == 4 * 2 * positions * (18 * F + 3 * D + 2 * positions)
 
 
-def test_the_peak_of_a_step_with_many_positions(rng):
+def test_the_peak_of_a_step_with_many_positions():
     """Where the pairs are most of it: the formula against what NumPy asks for."""
     cell, shape = SAConvLSTMCell(2, 4, (3, 3)), (6, 2, 2, 20, 16)
-    xs = rng.standard_normal(shape, dtype=np.float32)
-    dys = rng.standard_normal((6, 2, 4, 20, 16), dtype=np.float32)
-    for settings in ({}, {"every": 2}):
-
-        def run(settings: dict[str, int] = settings) -> Any:
-            if settings:
-                return scan_checkpointed_backward(cell, dys, None, scan_checkpointed(cell, xs, **settings)[2])
-            return scan_backward(cell, dys, None, scan(cell, xs)[2])
-
-        run()
-        tracemalloc.start()
-        run()
-        held = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert held == pytest.approx(4 * peak(cell, shape, **settings), rel=0.1)
+    for settings in ({}, {"k2": 3}, {"every": 2}):
+        found = measured(cell, shape, **settings)
+        assert found == pytest.approx(4 * peak(cell, shape, **settings), rel=0.1), settings
 
 
 def test_settings():

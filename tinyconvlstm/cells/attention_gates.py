@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,6 +59,10 @@ class AttentionGateLSTMCell(ContextGateLSTMCell):
     def step_kept(self, sizes: tuple[int, ...]) -> int:
         """Also the place of each channel's largest score."""
         return super().step_kept(sizes) + self.features
+
+    def step_room(self, sizes: tuple[int, ...]) -> int:
+        """The gradients of the gate, of its scores and of a, and dz put together of two."""
+        return 4 * self.features * prod(sizes)
 
     def spatial_gates(self, z: Array) -> tuple[dict[str, Array], tuple[ConvSaved, PeakSaved]]:
         """The candidate, and the gate by attention."""

@@ -102,11 +102,6 @@ class ContextGateLSTMCell(TwoMapCell):
         self.params |= self.pooled_h.init(rng, features, features, blocks, dtype)
         self.params["b_p"].reshape(blocks, features)[self.pooled.index("f")] = forget_bias
 
-    @property
-    def dz_blocks(self) -> int:
-        """Blocks of F channels in the dz of a step; those of the pooled gates have one position."""
-        return len(self.gates) + 1
-
     def step_macs(self, sizes: tuple[int, ...]) -> int:
         """The convolutions at every position, and the pooled gates' maps once."""
         return super().step_macs(sizes) + self.pooled_x.cost(self.params) + self.pooled_h.cost(self.params)

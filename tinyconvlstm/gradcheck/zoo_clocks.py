@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import map_arrays
 from ..cells import (
     ClockStackCell,
     ClockworkLSTMCell,
@@ -18,7 +19,7 @@ from ..cells import (
 )
 from .case import Case
 from .cells import cell_case
-from .zoo_cells import KERNELS, SIZES, scanned
+from .zoo_cells import KERNELS, SIZES
 
 Rng = np.random.Generator
 CLOCKWORK: dict[str, Callable[..., TwoMapCell]] = {
@@ -28,7 +29,7 @@ CLOCKWORK: dict[str, Callable[..., TwoMapCell]] = {
 
 
 def clock_cases(rng: Rng) -> list[Case]:
-    """Cases of the clockwork cells; random states begin at random times, another for each clip.
+    """Cases of the clockwork cells; every clip begins at a time of its own.
 
     Args:
         rng: a NumPy Generator.
@@ -50,7 +51,7 @@ def clock_cases(rng: Rng) -> list[Case]:
             ("1d truncated", two, (4,), {"steps": 4, "mode": "truncated"}),
             ("1d checkpointed", two, (4,), {"steps": 5, "mode": "checkpointed"}),
         ]:
-            cases.append(scanned(rng, "", cell, size, **settings)._replace(name=f"variant/{name} {detail}"))
+            cases.append(timed(rng, f"{name} {detail}", cell, size, **settings))
     return [*cases, *stack_cases(rng)]
 
 
@@ -83,9 +84,14 @@ def stack_cases(rng: Rng) -> list[Case]:
     cases = []
     for name, cells, periods, settings, size, steps, scan in stacks:
         cell = ClockStackCell(cells, periods, **settings)
-        cell = cell.bind({n: 0.5 * rng.standard_normal(a.shape) for n, a in cell.params.items()})
-        xs = rng.standard_normal((steps, len(scan.get("lengths", (1, 2))), 2, *size))
-        cases.append(
-            cell_case(f"variant/clock stack {name}", cell, xs, seed=int(rng.integers(1 << 31)), **scan)
-        )
+        cases.append(timed(rng, f"clock stack {name}", cell, size, steps=steps, **scan))
     return cases
+
+
+def timed(rng: Rng, name: str, cell: Any, size: tuple[int, ...], *, steps: int = 3, **settings: Any) -> Case:
+    """`cell_case` of a cell with random parameters from a random state, clip n at time n."""
+    batch = len(settings.get("lengths", (1, 2)))
+    cell = cell.bind({n: 0.5 * rng.standard_normal(a.shape) for n, a in cell.params.items()})
+    xs = rng.standard_normal((steps, batch, cell.channels, *size))
+    state = map_arrays(lambda a: 0.5 * rng.standard_normal(a.shape), cell.initial_state(xs[0]))
+    return cell_case(f"variant/{name}", cell, xs, state._replace(t=np.arange(float(batch))), **settings)

@@ -12,7 +12,7 @@ from tinyconvlstm import interop
 from tinyconvlstm.cells import ConvLSTMCell, GRUCell, LSTMCell, ResetBeforeGRUCell
 from tinyconvlstm.layers import Conv
 
-from . import test_dead, test_interop, test_openstl
+from . import test_dead, test_interop, test_interop_keras, test_interop_onnx, test_openstl
 from . import test_interop_layouts as layouts
 from .killers import gradient, seeded, test
 from .mutation import Killer, Mutant
@@ -39,7 +39,7 @@ def lstm_state(**change: Any) -> dict[str, np.ndarray]:
 
 
 def onnx(build: type, direction: str = "bidirectional", **settings: str) -> Killer:
-    return test(layouts.test_onnx_round_trip, build, settings, direction)
+    return test(test_interop_onnx.test_onnx_round_trip, build, settings, direction)
 
 
 REORDER = test(test_interop.test_reorder_moves_whole_blocks)
@@ -76,10 +76,10 @@ PYTORCH = [
 
 CONCAT = test(layouts.test_concatenated_kernel_is_two_convolutions, (3, 5), "gifo", "hx")
 XH = test(layouts.test_concatenated_kernel_is_two_convolutions, (3,), "ifog", "xh")
-KERAS_LSTM = test(layouts.test_keras_lstm_round_trip)
-KERAS_GRU = test(layouts.test_keras_gru_round_trips)
-SPECIFIED = test(layouts.test_onnx_blocks_lie_where_the_specification_says)
-BOTH_BIASES = [test(layouts.test_onnx_adds_its_two_biases, reset) for reset in (0, 1)]
+KERAS_LSTM = test(test_interop_keras.test_keras_lstm_round_trip)
+KERAS_GRU = test(test_interop_keras.test_keras_gru_round_trips)
+SPECIFIED = test(test_interop_onnx.test_onnx_blocks_lie_where_the_specification_says)
+BOTH_BIASES = [test(test_interop_onnx.test_onnx_adds_its_two_biases, reset) for reset in (0, 1)]
 KERAS, ONNX, JOINED = "interop.keras", "interop.onnx", "interop.concat"
 LAYERS = [
     Mutant("gates of [x, h] not reordered", f"{JOINED}:cell_from", "w = reorder(w, order, LSTM_ORDER)", "pass", XH),
@@ -96,9 +96,9 @@ LAYERS = [
     Mutant("Keras GRU's z taken for r", f"{KERAS}:gru_from_keras", "reorder(w, KERAS_GRU_ORDER, GRU_ORDER)", "w", KERAS_GRU),
     Mutant("Keras GRU's biases not reordered", f"{KERAS}:gru_from_keras", "b = reorder(b, KERAS_GRU_ORDER, GRU_ORDER, axis=-1)", "pass", KERAS_GRU),
     Mutant("Keras GRU's b_hn in the wrong block", f"{KERAS}:gru_to_keras", "reorder(second, GRU_ORDER, KERAS_GRU_ORDER)", "second[::-1]", KERAS_GRU),
-    Mutant("Keras's causal padding after the end", f"{KERAS}:conv_from_keras", "(kernel[0] - 1), 0)", "(kernel[0] - 1), 0)[::-1]", test(layouts.test_keras_conv_round_trip, "1d causal")),
+    Mutant("Keras's causal padding after the end", f"{KERAS}:conv_from_keras", "(kernel[0] - 1), 0)", "(kernel[0] - 1), 0)[::-1]", test(test_interop_keras.test_keras_conv_round_trip, "1d causal")),
     Mutant("pixels of padding called valid", f"{KERAS}:layer_settings", "not any(map(any, pads))", "True", refuses("pixels of padding", lambda: interop.convlstm_to_keras(ConvLSTMCell(2, 3, (3,), padding=1)), "expected 'valid' or 'same'")),
-    Mutant("Keras's strides forgotten", f"{KERAS}:convlstm_from_keras", '"stride": strides', '"stride": 1', test(layouts.test_keras_convlstm_round_trip, "1d")),
+    Mutant("Keras's strides forgotten", f"{KERAS}:convlstm_from_keras", '"stride": strides', '"stride": 1', test(test_interop_keras.test_keras_convlstm_round_trip, "1d")),
     Mutant("ONNX gates in our order", f"{ONNX}:gate_tensors", "reorder(cell.params[key], ours, theirs)", "cell.params[key]", SPECIFIED),
     Mutant("ONNX gates of W and R not reordered", f"{ONNX}:gate_arrays", "reorder(a, theirs, ours, axis=1)", "a", onnx(LSTMCell)),
     Mutant("ONNX biases not reordered", f"{ONNX}:gate_arrays", "reorder(b.reshape(D, 2, rows), theirs, ours, axis=2)", "b.reshape(D, 2, rows)", BOTH_BIASES[0]),
@@ -109,8 +109,8 @@ LAYERS = [
     Mutant("ONNX reset before and after exchanged", f"{ONNX}:gru_to_onnx", "int(kinds == {GRUCell})", "int(kinds != {GRUCell})", onnx(GRUCell)),
     Mutant("ONNX reverse read forwards", f"{ONNX}:layer_of", 'reverse=direction == "reverse"', "reverse=False", onnx(ResetBeforeGRUCell, "reverse")),
     Mutant("ONNX clipping passed over", f"{ONNX}:opened", "!= expected:", "is None:", refuses("a clip", lambda: interop.lstm_from_onnx({"W": np.zeros((1, 20, 3)), "R": np.zeros((1, 20, 5))}, clip=3.0), "clip is 3.0")),
-    Mutant("ONNX pads by axis, not by end", f"{ONNX}:conv_to_onnx", "[*before, *after]", "[p for pair in zip(before, after) for p in pair]", test(layouts.test_onnx_conv_round_trip, "2d uneven")),
-    Mutant("ONNX SAME_LOWER as SAME_UPPER", f"{ONNX}:conv_from_onnx", "AUTO_PAD.get(auto,", 'AUTO_PAD.get(auto.replace("LOWER", "UPPER"),', test(layouts.test_onnx_conv_round_trip, "2d groups")),
+    Mutant("ONNX pads by axis, not by end", f"{ONNX}:conv_to_onnx", "[*before, *after]", "[p for pair in zip(before, after) for p in pair]", test(test_interop_onnx.test_onnx_conv_round_trip, "2d uneven")),
+    Mutant("ONNX SAME_LOWER as SAME_UPPER", f"{ONNX}:conv_from_onnx", "AUTO_PAD.get(auto,", 'AUTO_PAD.get(auto.replace("LOWER", "UPPER"),', test(test_interop_onnx.test_onnx_conv_round_trip, "2d groups")),
     Mutant("OpenSTL patches taken for ours", "interop.openstl:channel_by_channel", ".swapaxes(axis, axis + 1)", "", test(layouts.test_openstl_round_trip)),
     Mutant("OpenSTL patches written as ours", "interop.openstl:pixel_by_pixel", ".swapaxes(axis, axis + 1)", "", test(layouts.test_openstl_round_trip)),
 ]  # fmt: skip

@@ -32,6 +32,7 @@ from ..layers.basic import Conv
 from ..layers.recurrent import Recurrent
 from ..layers.summary import Cost
 from ..loops import Tape
+from ..ops.gates import LSTMState
 from ..parameters import Container, Parametric
 from .forecast_cell import ForecastCell, ForecastState
 from .forecaster import axes, check_settings
@@ -163,9 +164,9 @@ class OpenSTLForecaster(Patched, Container, Layer):
             rng = needed(rng, "scheduled sampling") if 0 < truth_rate < 1 else np.random.default_rng(0)
             coins[T:] = rng.random((horizon - 1, N)) < truth_rate
         cell = self.as_cell(to_backend(coins, backend_name(x) or "numpy"))
-        zero = xp.zeros(frames.shape[1:], dtype=frames.dtype)
-        states = tuple(self.parts[str(k)].initial_state(self.seen(k, zero)) for k in range(self.cells))
-        z, _, tape = scan(cell, true, ForecastState(zero, states))
+        shapes = [(N, layer.features, *self.grid) for layer in cell.cells]
+        states = tuple(LSTMState(*xp.zeros((2, *shape), dtype=frames.dtype)) for shape in shapes)
+        z, _, tape = scan(cell, true, ForecastState(xp.zeros_like(true[0]), states))
         y, patches_out = self.to_frames(z)
         return y, OpenSTLSaved(patches_in, cell, tape, patches_out, T)
 
@@ -188,13 +189,6 @@ class OpenSTLForecaster(Patched, Container, Layer):
         """The stack, its head and the way back in as one cell."""
         cells = [self.parts[str(k)] for k in range(self.cells)]
         return LinearForecastCell(cells, self.parts["head"], coins, "last")
-
-    def seen(self, layer: int, frame: Array) -> Array:
-        """Zeros like what a layer reads: a frame (N, D, *G) for the first, h of the one below for others."""
-        if layer == 0:
-            return frame
-        below = self.parts[str(layer - 1)].features
-        return array_module(frame).zeros((len(frame), below, *self.grid), dtype=frame.dtype)
 
     def cost(self, shape: Shape, horizon: int = 10) -> Cost:
         """Every layer and the head at T + horizon - 1 steps."""

@@ -17,6 +17,7 @@ from .activations import (
     tanh_backward,
     tanh_forward,
 )
+from .align import align_steps_backward, align_steps_forward
 from .attention import (
     attend_backward,
     attend_forward,
@@ -27,6 +28,7 @@ from .attention import (
 )
 from .conv import conv_backward, conv_forward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
+from .convolve import convolve_backward, convolve_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .deform_conv import deform_conv_backward, deform_conv_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
@@ -57,6 +59,7 @@ from .losses import (
     mse_backward,
     mse_forward,
 )
+from .mean_score import mean_score_backward, mean_score_forward
 from .norm import (
     batch_norm_backward,
     batch_norm_forward,
@@ -99,6 +102,8 @@ __all__ = [
     "LSTMState",
     "SelfAttentionWeights",
     "Window",
+    "align_steps_backward",
+    "align_steps_forward",
     "attend_backward",
     "attend_forward",
     "avg_pool_backward",
@@ -114,6 +119,8 @@ __all__ = [
     "conv_forward",
     "conv_transpose_backward",
     "conv_transpose_forward",
+    "convolve_backward",
+    "convolve_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "deform_conv_backward",
@@ -159,6 +166,8 @@ __all__ = [
     "masked_softmax_forward",
     "max_pool_backward",
     "max_pool_forward",
+    "mean_score_backward",
+    "mean_score_forward",
     "mse_backward",
     "mse_forward",
     "peak_softmax_backward",

@@ -20,6 +20,7 @@ from .activations import (
 from .conv import conv_backward, conv_forward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .distillation import distillation_backward, distillation_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
 from .embedding import embedding_backward, embedding_forward
 from .erf import erf
@@ -100,6 +101,8 @@ __all__ = [
     "cross_entropy_forward",
     "depth_to_space_backward",
     "depth_to_space_forward",
+    "distillation_backward",
+    "distillation_forward",
     "dropout_backward",
     "dropout_forward",
     "dropout_mask",

@@ -8,7 +8,9 @@ from .killers import gradient, test
 from .mutation import Mutant
 
 FORWARD, BACKWARD = "ops.distillation:distillation_forward", "ops.distillation:distillation_backward"
-DEFINED = test(test_distillation.test_distillation_by_its_definition, masked=True, reduction="mean", backend="numpy")
+DEFINED = test(
+    test_distillation.test_distillation_by_its_definition, masked=True, reduction="mean", backend="numpy"
+)
 ALIKE = test(test_distillation.test_a_student_who_answers_as_the_teacher_has_nothing_to_learn)
 GRADIENT = gradient("distillation/masked")
 DISTILLATION = [
@@ -23,7 +25,9 @@ DISTILLATION = [
     Mutant("soft gradient alone", BACKWARD, "(1 - weight) * hard + ", "", GRADIENT),
 ]  # fmt: skip
 
-RANKS = test(test_metrics.test_auc_is_how_often_a_positive_is_ranked_above_a_negative, ties=True, backend="numpy")
+RANKS = test(
+    test_metrics.test_auc_is_how_often_a_positive_is_ranked_above_a_negative, ties=True, backend="numpy"
+)
 AREA = [
     Mutant("ties not counted", "metrics:auc", "(beaten + equal / 2)", "beaten", RANKS),
     Mutant("ties counted whole", "metrics:auc", "equal / 2", "equal", RANKS),

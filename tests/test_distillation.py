@@ -60,7 +60,9 @@ def test_a_weight_of_nought_is_the_cross_entropy():
 
 def test_a_student_who_answers_as_the_teacher_has_nothing_to_learn():
     x, labels, _, _ = data(2)
-    loss, saved = ops.distillation_forward(x, labels, x + 4, temperature=3, weight=1.0)  # logits up to a constant
+    loss, saved = ops.distillation_forward(
+        x, labels, x + 4, temperature=3, weight=1.0
+    )  # logits up to a constant
     assert abs(float(loss)) < 1e-14
     assert abs(ops.distillation_backward(1.0, saved)).max() < 1e-15
 

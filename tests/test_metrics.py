@@ -157,7 +157,9 @@ def test_auc_is_how_often_a_positive_is_ranked_above_a_negative(backend, rng, ti
     assert found == pytest.approx(np.mean(wins), abs=1e-15)
     counted = to_backend(positive.astype(np.int64), backend)
     assert metrics.auc(to_backend(-scores, backend), counted) == pytest.approx(1 - found)
-    ranks = np.array([((scores < s).sum() + (scores <= s).sum() + 1) / 2 for s in scores])  # mean ranks, from 1
+    ranks = np.array(
+        [((scores < s).sum() + (scores <= s).sum() + 1) / 2 for s in scores]
+    )  # mean ranks, from 1
     n = positive.sum()
     assert found == pytest.approx((ranks[positive].sum() - n * (n + 1) / 2) / (n * (41 - n)))
 

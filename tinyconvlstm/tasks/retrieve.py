@@ -150,29 +150,26 @@ def picture(test: Clips, features: dict[str, Array], scores: dict[str, float]) -
     """What is found for one clip of each motion, by states and by pixels; the recall of each motion."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 9.2), layout="constrained")
+    figure = Figure(figsize=(11.5, 10), layout="constrained")
     figure.suptitle("The nearest clips by ConvLSTM state move alike; by pixels they lie alike", fontsize=13)
-    films, bars = figure.subfigures(1, 2, width_ratios=(2.2, 1))
-    films.text(
-        0.5, 0.005, "yellow: path of the digit, the dot its end; orange titles: another motion", ha="center", fontsize=9
-    )
-    axes = films.subplots(len(MOTIONS), 7, gridspec_kw={"width_ratios": (1, 0.15, 1, 1, 0.15, 1, 1)})
-    ranked = {name: neighbours(features[name]) for name in ("ConvLSTM", "mean pixels")}
-    for k, row in enumerate(axes):
-        trace(row[0], test, k, f"asked: {MOTIONS[test.motion[k]]}", INK)
-        for gap in (1, 4):
-            row[gap].set_axis_off()
-        for first, name in ((2, "ConvLSTM"), (5, "mean pixels")):
-            for ax, n in zip(row[first : first + 2], ranked[name][k], strict=False):
+    films, bars = figure.subfigures(1, 2, width_ratios=(1.6, 1))
+    films.supxlabel("yellow: path of the digit, the dot its end; orange titles: another motion", fontsize=9)
+    asked, *others = films.subfigures(1, 3, width_ratios=(1, 2, 2))
+    asked.suptitle("asked", fontsize=10)
+    for k, ax in enumerate(asked.subplots(len(MOTIONS), 1)):
+        trace(ax, test, k, MOTIONS[test.motion[k]], INK)
+    for part, name in zip(others, ("ConvLSTM", "mean pixels"), strict=True):
+        part.suptitle(f"two nearest by {name}", fontsize=10)
+        ranked = neighbours(features[name])
+        for k, row in enumerate(part.subplots(len(MOTIONS), 2)):
+            for ax, n in zip(row, ranked[k], strict=False):
                 same = test.motion[n] == test.motion[k]
                 trace(ax, test, int(n), MOTIONS[test.motion[n]], INK if same else MARK)
-    for first, name in ((2, "two nearest by ConvLSTM"), (5, "two nearest by pixels")):
-        axes[0, first].annotate(
-            name, (1.05, 1.35), xycoords="axes fraction", ha="center", fontsize=10, annotation_clip=False
-        )
     ax = bars.subplots()
     places = np.arange(len(MOTIONS))[::-1]
-    for shift, (name, f), colour in zip((0.27, 0, -0.27), features.items(), (MODEL, OTHER, MARK), strict=True):
+    for shift, (name, f), colour in zip(
+        (0.27, 0, -0.27), features.items(), (MODEL, OTHER, MARK), strict=True
+    ):
         hit = test.motion[neighbours(f)[:, 0]] == test.motion
         shares = [hit[test.motion == k].mean() for k in range(len(MOTIONS))]
         ax.barh(places + shift, shares, 0.25, color=colour, label=f"{name}: {scores[name]:.3f}")

@@ -42,7 +42,9 @@ class Clips(NamedTuple):
     cuts: Array  # (N, SCENES - 1) the first frames of the scenes after the first
 
 
-def clips(split: str, index: int, size: int, *, seed: int, frames: int = FRAMES, scenes: int = SCENES) -> Clips:
+def clips(
+    split: str, index: int, size: int, *, seed: int, frames: int = FRAMES, scenes: int = SCENES
+) -> Clips:
     """Batch number `index` of a split."""
     rng = rng_of(seed, split, index)
     free = frames - scenes * SHORTEST
@@ -142,7 +144,9 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
     keys = {name: peaks(d, SCENES) for name, d in changes.items()}
     keys["equally spaced"] = equally_spaced(FRAMES, test.frames.shape[1], SCENES)
     hits = {name: covered(k, test.cuts) for name, k in keys.items()}
-    facts = {"clips with every cut covered": ", ".join(f"{n} {h.all(axis=1).mean():.3f}" for n, h in hits.items())}
+    facts = {
+        "clips with every cut covered": ", ".join(f"{n} {h.all(axis=1).mean():.3f}" for n, h in hits.items())
+    }
     return Outcome(
         task="summarise",
         measure=f"share of {test.cuts.size} cuts in {len(test.cuts)} held-out clips that {SCENES} key frames cover",
@@ -159,30 +163,32 @@ def picture(test: Clips, changes: dict[str, Array], keys: dict[str, Array], hits
     from matplotlib.figure import Figure
 
     n = int(hits["frame difference"].sum(axis=1).argmin())
-    figure = Figure(figsize=(12.5, 7.6), layout="constrained")
+    figure = Figure(figsize=(12.5, 8.2), layout="constrained")
     figure.suptitle("Key frames: the state changes at cuts, the pixels change all the time", fontsize=13)
-    top, middle, low = figure.subfigures(3, 1, height_ratios=(0.75, 1.9, 1.4))
-    axes = top.subplots(2, FRAMES // 2, gridspec_kw={"wspace": 0.05, "hspace": 0.25})
+    top, middle, low = figure.subfigures(3, 1, height_ratios=(0.85, 1.5, 0.65))
+    axes = top.subplots(2, FRAMES // 2, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
     for t, ax in enumerate(axes.flat):
         cut = t in test.cuts[n]
         show(ax, test.frames[t, n, 0], f"{t + 1}", MARK if cut else INK)
-    for ax, (name, d), colour in zip(middle.subplots(2, 1, sharex=True), changes.items(), (MODEL, OTHER), strict=True):
+    for ax, (name, d), colour in zip(
+        middle.subplots(2, 1, sharex=True), changes.items(), (MODEL, OTHER), strict=True
+    ):
         ax.plot(np.arange(FRAMES) + 1, d[:, n], color=colour)
         chosen = keys[name][n]
         ax.plot(chosen + 1, d[chosen, n], "o", color=colour, label="key frames")
         for c in test.cuts[n]:
             ax.axvline(c + 1, color=MARK, lw=1, ls=":", label="cut" if c == test.cuts[n][0] else None)
         title = f"{name}: {hits[name][n].sum()} of {SCENES - 1} cuts covered here"
-        plain(ax, y="change", title=title, x="frame (orange numbers: the first of a scene)" if colour == OTHER else "")
+        plain(
+            ax,
+            y="change",
+            title=title,
+            x="frame (orange numbers: the first of a scene)" if colour == OTHER else "",
+        )
         ax.set_ylim(0)
         ax.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
-    axes = low.subplots(len(keys), SCENES + 1, gridspec_kw={"wspace": 0.02, "width_ratios": (2.4, *[1] * SCENES)})
-    for row, (name, chosen) in zip(axes, keys.items(), strict=True):
-        row[0].set_axis_off()
-        row[0].text(
-            1, 0.5, f"{name}: {hits[name].mean():.1%} of all cuts", ha="right", va="center", fontsize=10, color=INK
-        )
-        for ax, t in zip(row[1:], chosen[n], strict=True):
-            show(ax, test.frames[t, n, 0])
-            ax.set_ylabel(f"{t + 1}", rotation=0, ha="right", va="center", fontsize=9)
+    for part, (name, chosen) in zip(low.subfigures(1, len(keys)), keys.items(), strict=True):
+        part.suptitle(f"{name}: {hits[name].mean():.1%} of all cuts", fontsize=10)
+        for ax, t in zip(part.subplots(1, SCENES), chosen[n], strict=True):
+            show(ax, test.frames[t, n, 0], f"{t + 1}")
     return figure

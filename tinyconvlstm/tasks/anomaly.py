@@ -124,7 +124,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
     }
     return Outcome(
         task="anomaly",
-        measure=f"AUC of the {WORST} largest relative errors' mean, {len(test.kind)} held-out clips, half with an anomaly",
+        measure=f"AUC of the {WORST} largest errors' mean, {len(test.kind)} held-out clips, half of them strange",
         scores={name: auc(s, test.kind > 0) for name, s in scores.items()},
         goal="AUC of the ConvLSTM at least 0.9, for speed and for looks",
         reached=all(values["ConvLSTM"] >= 0.9 for values in by_kind.values()),
@@ -137,7 +137,7 @@ def picture(test: Clips, forecast: Array, found: dict[str, Array], scores: dict[
     """A strange clip of either kind with its errors, and the ROC curves."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    figure: Any = Figure(figsize=(12, 6.6), layout="constrained")
     figure.suptitle("A predictor of ordinary motion is surprised by what is not", fontsize=13)
     left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
     for part, kind in zip(left.subfigures(2, 1), (1, 2), strict=True):
@@ -151,7 +151,7 @@ def picture(test: Clips, forecast: Array, found: dict[str, Array], scores: dict[
         for ax, name in zip(axes[:, 0], ("seen", "forecast"), strict=True):
             ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         ax = curve.subplots()
-        for (name, e), colour in zip(found.items(), (MODEL, MARK, OTHER), strict=True):
+        for e, colour in zip(found.values(), (MODEL, MARK, OTHER), strict=True):
             ax.plot(np.arange(FIRST, FRAMES) + 1, e[:, n], color=colour, marker="o", ms=3)
         ax.axvline(test.since[n] + 1, color=INK, lw=0.8, ls=":")
         ax.set_ylim(0)

@@ -1,7 +1,7 @@
 """How many digits move in a clip, as the sum of a density map.
 
-One to six digits, bright and dim ones, move over a small canvas and often over one another. A ConvLSTM reads the clip; from its
-last state a 1x1 convolution draws a map whose sum is the number of digits in the last frame:
+One to six digits, bright and dim ones, move over a small canvas and often over one another. A ConvLSTM
+reads the clip; from its last state a 1x1 convolution draws a map whose sum is the number of digits:
 
     y = w * h_T + b,     count = sum over pixels of y / 100,     loss = mean over pixels of (y - 100 d)^2
 
@@ -13,6 +13,7 @@ Goal: a mean absolute error of at most half a digit, below every baseline's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ def network(seed: int) -> Sequential:
 
 def ink_fit(train: list[Clips], test: Clips) -> dict[str, Array]:
     """Counts by lines fitted to the ink of training clips: of the last frame, and of all frames' brightest."""
-    views = {
+    views: dict[str, Callable[[Array], Array]] = {
         "line on the last frame's ink": lambda x: x[-1].sum(axis=(1, 2, 3)),
         "line on all frames' ink": lambda x: x.max(axis=0).sum(axis=(1, 2, 3)),
     }
@@ -129,7 +130,7 @@ def picture(test: Clips, maps: Array, found: dict[str, Array]) -> Any:
     """Last frames with their maps, and counts against the truth."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 6.6), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 6.6), layout="constrained")
     figure.suptitle("Counting moving digits by a density map", fontsize=13)
     left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     axes = left.subplots(3, MOST, gridspec_kw={"wspace": 0.05, "hspace": 0.05})

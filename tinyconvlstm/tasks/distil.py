@@ -103,7 +103,7 @@ def picture(motion: Array, logits: dict[str, Array], scores: dict[str, float], m
     """Softened answers of all three, motion by motion; accuracy beside multiply-accumulates."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 7.4), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 7.4), layout="constrained")
     figure.suptitle(
         "A student learns from the teacher's softened answers which motions are alike", fontsize=13
     )

@@ -121,7 +121,7 @@ def picture(past: Array, truth: Array, found: dict[str, Array], curves: dict[str
     """Two clips, and every measure over the horizon."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 9.6), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 9.6), layout="constrained")
     figure.suptitle("Six frames ahead in closed loop: every forecast is the next one's input", fontsize=13)
     top, low = figure.subfigures(2, 1, height_ratios=(1.75, 1))
     for n, part in enumerate(top.subfigures(1, 2)):

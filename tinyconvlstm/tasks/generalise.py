@@ -66,7 +66,7 @@ def picture(
     """A clip of two digits and one of three, and the errors of both."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 9.6), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 9.6), layout="constrained")
     figure.suptitle("Trained on two digits, tested on three", fontsize=13)
     top, low = figure.subfigures(2, 1, height_ratios=(1.75, 1))
     for part, count in zip(top.subfigures(1, 2), COUNTS, strict=True):

@@ -103,7 +103,7 @@ def picture(frames: Array, found: dict[str, Array]) -> Any:
     """The neighbours, the lost frame and what everybody drew; the errors of all clips."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 6.6), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 6.6), layout="constrained")
     figure.suptitle("A lost frame, filled in from both sides", fontsize=13)
     left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
     columns = ["before", "after", "lost (truth)", *found]

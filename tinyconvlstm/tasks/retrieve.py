@@ -150,7 +150,7 @@ def picture(test: Clips, features: dict[str, Array], scores: dict[str, float]) -
     """What is found for one clip of each motion, by states and by pixels; the recall of each motion."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.5, 10), layout="constrained")
+    figure: Any = Figure(figsize=(11.5, 10), layout="constrained")
     figure.suptitle("The nearest clips by ConvLSTM state move alike; by pixels they lie alike", fontsize=13)
     films, bars = figure.subfigures(1, 2, width_ratios=(1.6, 1))
     films.supxlabel("yellow: path of the digit, the dot its end; orange titles: another motion", fontsize=9)

@@ -163,7 +163,7 @@ def picture(test: Clips, changes: dict[str, Array], keys: dict[str, Array], hits
     from matplotlib.figure import Figure
 
     n = int(hits["frame difference"].sum(axis=1).argmin())
-    figure = Figure(figsize=(12.5, 8.2), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 8.2), layout="constrained")
     figure.suptitle("Key frames: the state changes at cuts, the pixels change all the time", fontsize=13)
     top, middle, low = figure.subfigures(3, 1, height_ratios=(0.85, 1.5, 0.65))
     axes = top.subplots(2, FRAMES // 2, gridspec_kw={"wspace": 0.02, "hspace": 0.02})

@@ -301,7 +301,7 @@ def test_the_share_of_truth_falls_to_nought(monkeypatch):
 def test_closed_loop_uses_nothing_of_the_future():
     model = forecast.network(0)
     frames = forecast.digits("test", 0).batch(0, 2)
-    found = forecast.forecasts(model, frames[: forecast.SEEN])
+    found = forecast.forecasts(model, frames[: forecast.SEEN], 0)
     assert {name: y.shape for name, y in found.items()} == dict.fromkeys(
         found, (forecast.AHEAD, 2, 1, 32, 32)
     )

@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import metrics
 from ..backend import Array
-from .films import MARK, MODEL, OTHER, in_parts, plain
-from .forecast import AHEAD, SEEN, digits, films, forecasts, trained
+from .films import in_parts, plain
+from .forecast import AHEAD, COLOURS, SEEN, digits, films, forecasts, trained
 from .outcome import Outcome
 
 COUNTS = (2, 3)
@@ -28,7 +28,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
     """Train on two digits, forecast two and three."""
     model = trained(seed, steps=4 if quick else 500, progress=progress, description="generalise")
     clips = {count: digits("test", seed, count).batch(0, 32 if quick else 192) for count in COUNTS}
-    found = {count: forecasts(model, frames[:SEEN]) for count, frames in clips.items()}
+    found = {count: forecasts(model, frames[:SEEN], seed) for count, frames in clips.items()}
     errors = {
         count: {name: metrics.mse(y, clips[count][SEEN:]) for name, y in ways.items()}
         for count, ways in found.items()
@@ -73,17 +73,23 @@ def picture(
         part.suptitle(f"{count} digits: {nats[count]:.3f} nats a pixel", fontsize=10)
         films(part, clips[count][:SEEN], clips[count][SEEN:], found[count], 1)
     left, right = low.subplots(1, 2, width_ratios=(1, 1.2))
-    names, colours = list(errors[2]), (MODEL, OTHER, MARK)
-    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
+    names = list(errors[2])
+    for k, (name, colour) in enumerate(zip(names, COLOURS, strict=True)):
         values = [errors[count][name] for count in COUNTS]
-        left.bar([k - 0.2, k + 0.2], values, 0.36, color=colour, alpha=(1.0))
+        left.bar([k - 0.2, k + 0.2], values, 0.36, color=colour)
         for x, value, count in zip((k - 0.2, k + 0.2), values, COUNTS, strict=True):
-            left.text(x, value, f"{count} digits\n{value:.4f}", ha="center", va="bottom", fontsize=8)
-    left.set_xticks(range(len(names)), [name.replace(" of the ", "\nof the ") for name in names])
+            left.text(x, value, f"{count} digits\n{value:.3f}", ha="center", va="bottom", fontsize=7)
+    left.set_xticks(
+        range(len(names)),
+        [
+            name.replace(" of the ", "\nof the ").replace(" velo", "\nvelo").replace(" train", "\ntrain")
+            for name in names
+        ],
+    )
     left.set_ylim(0, 1.2 * max(max(e.values()) for e in errors.values()))
     plain(left, y="mean squared error", title="All clips, all frames ahead")
     ahead = np.arange(1, AHEAD + 1)
-    for name, colour in zip(names, colours, strict=True):
+    for name, colour in zip(names, COLOURS, strict=True):
         for count, style in zip(COUNTS, ("-", "--"), strict=True):
             truth, y = clips[count][SEEN:], found[count][name]
             curve = [metrics.mse(y[t : t + 1], truth[t : t + 1]) for t in range(AHEAD)]

@@ -123,7 +123,8 @@ def picture(frames: Array, found: dict[str, Array]) -> Any:
             error, (np.arange(len(error)) + 1) / len(error), color=colour, label=f"{name}: {error.mean():.4f}"
         )
     ax.set_xlim(0)
+    ax.set_ylim(0, 1.02)
     plain(ax, x="mean squared error of a clip's lost frame", y="share of clips with at most this error")
     ax.set_title("All clips (the numbers: their mean)", fontsize=10, loc="left")
-    ax.legend(frameon=False, fontsize=9, loc="lower right")
+    ax.legend(frameon=False, fontsize=9, loc=(0.32, 0.12))
     return figure

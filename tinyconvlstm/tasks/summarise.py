@@ -22,16 +22,16 @@ import numpy as np
 
 from ..backend import Array
 from ..cells import LSTMCell
-from ..data.shapes import SHAPES, bounce, draw_shape
+from ..data.shapes import bounce, draw_shape
 from ..layers import Dense, GlobalPool, Recurrent, Sequential, TimeDistributed
 from ..ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .films import INK, MARK, MODEL, OTHER, halved, headings, in_parts, plain, rng_of, show
 from .learn import fit, loss_of
 from .outcome import Outcome
 
-CANVAS, RADIUS, SCENES, FRAMES = (24, 24), 4.0, 4, 32
+CANVAS, RADIUS, SCENES, FRAMES = (24, 24), 5.0, 4, 32
 SHORTEST, APART = 5, 3  # frames of a scene at least; between two key frames at least
-KINDS = tuple(SHAPES)
+KINDS = ("disc", "ring", "cross", "bar")
 
 
 class Clips(NamedTuple):
@@ -54,7 +54,7 @@ def clips(
     kinds = np.cumsum(step, axis=1) % len(KINDS)  # a neighbour is always another kind
     scene = (np.arange(frames)[:, None, None] >= cuts).sum(axis=2)  # (T, N)
     start = rng.uniform(RADIUS, CANVAS[0] - 1 - RADIUS, (size, scenes, 2))
-    velocity = headings(rng, size * scenes, 0.3, 4.0).reshape(size, scenes, 2)
+    velocity = headings(rng, size * scenes, 0.3, 3.5).reshape(size, scenes, 2)
     places = bounce(start, velocity, frames, RADIUS, CANVAS[0] - 1 - RADIUS)  # (T, N, scenes, 2)
     every = np.arange(size)
     place = places[np.arange(frames)[:, None], every, scene]
@@ -62,7 +62,7 @@ def clips(
     drawn = np.zeros((frames, size, *CANVAS), np.float32)
     for k, name in enumerate(KINDS):
         drawn[kind == k] = draw_shape(name, place[kind == k], canvas=CANVAS, radius=RADIUS)
-    light = np.where(rng.random((frames, size)) < 0.08, rng.uniform(0.3, 0.6, (frames, size)), 1)
+    light = np.where(rng.random((frames, size)) < 0.08, rng.uniform(0.4, 0.7, (frames, size)), 1)
     return Clips((drawn * light[..., None, None]).astype(np.float32)[:, :, None], kind, cuts)
 
 

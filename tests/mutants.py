@@ -12,6 +12,7 @@ from .mutants_gpu import GPU
 from .mutants_interop import INTEROP
 from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
+from .mutants_tasks import TASKS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
@@ -26,6 +27,7 @@ TABLES: dict[str, list[Mutant]] = {
     **DEFORMABLES,
     **INTEROP,
 }
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **TASKS, **GPU}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

@@ -161,6 +161,11 @@ def loss_cases(rng: Rng) -> list[Case]:
         loss_case(ce, "masked", y, labels, mask=mask),
         loss_case(ce, "soft, sum", y, q, reduction="sum"),
         loss_case(ce, "soft, smoothed, masked", y, q, label_smoothing=0.2, mask=mask),
+        loss_case("distillation", "", y, labels, teacher=2 * target, temperature=1.7, weight=0.6),
+        loss_case(
+            "distillation", "masked", y, labels, teacher=target, temperature=0.8, weight=0.3, mask=mask
+        ),
+        loss_case("distillation", "soft, sum", y, q, teacher=target, weight=0.8, reduction="sum"),
     ]
 
 

@@ -31,6 +31,7 @@ from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .convolve import convolve_backward, convolve_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .deform_conv import deform_conv_backward, deform_conv_forward
+from .distillation import distillation_backward, distillation_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
 from .embedding import embedding_backward, embedding_forward
 from .erf import erf
@@ -127,6 +128,8 @@ __all__ = [
     "deform_conv_forward",
     "depth_to_space_backward",
     "depth_to_space_forward",
+    "distillation_backward",
+    "distillation_forward",
     "dropout_backward",
     "dropout_forward",
     "dropout_mask",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .case import Case
+from .zoo_captioner import captioner_cases
 from .zoo_cells import cell_cases
 from .zoo_layers import layer_cases, model_cases
 from .zoo_ops import op_cases
@@ -23,6 +24,7 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     layer_cases,
     model_cases,
     variant_cases,
+    captioner_cases,
 )
 
 

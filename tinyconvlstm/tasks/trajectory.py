@@ -85,9 +85,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         x = features(path[1:-1] + noise[0], steps[:-1] + noise[1])  # noise, as its own errors will be
         return x, (steps[1:] - noise[0]).astype(np.float32)
 
-    fit(
-        model, regression(), batch, steps=4 if quick else 2000, lr=1e-2, seed=seed, progress=progress
-    )
+    fit(model, regression(), batch, steps=4 if quick else 2000, lr=1e-2, seed=seed, progress=progress)
     test = points("test", 0, 100 if quick else 1000, seed=seed)
     seen, truth = test[:SEEN], test[SEEN:]
     found = {
@@ -132,7 +130,7 @@ def draw(test: Array, found: dict[str, Array], off: dict[str, Array], after: Arr
             p = np.concatenate([test[SEEN - 1 : SEEN, n], found[name][:, n]])
             ax.plot(*p[:, ::-1].T, ".-", color=colours[name], ms=5, lw=1.1, label=name)
         ax.set(xlim=(-4, ROOM + 4), ylim=(-4, ROOM + 4), aspect="equal")
-            ax.set_axis_off()
+        ax.set_axis_off()
     left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     ax = right.subplots()
     ahead = np.arange(1, AHEAD + 1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .case import Case
 from .zoo_attention import attention_cases
+from .zoo_captioner import captioner_cases
 from .zoo_cells import cell_cases
 from .zoo_clocks import clock_cases
 from .zoo_deformable import deformable_cases
@@ -31,6 +32,7 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     attention_cases,
     deformable_cases,
     clock_cases,
+    captioner_cases,
 )
 
 

@@ -14,6 +14,7 @@ from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
 from .mutants_tasks import TASKS
 from .mutants_variants import VARIANTS
+from .mutants_words import TASKS as WORDS
 from .mutation import Mutant, killed
 
 TABLES: dict[str, list[Mutant]] = {
@@ -26,8 +27,9 @@ TABLES: dict[str, list[Mutant]] = {
     **ATTENTION,
     **DEFORMABLES,
     **INTEROP,
+    **TASKS,
+    **WORDS,
 }
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **TASKS, **GPU}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

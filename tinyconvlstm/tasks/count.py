@@ -101,7 +101,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         model,
         regression(),
         batch,
-        steps=4 if quick else 500,
+        steps=2 if quick else 500,
         lr=1e-2,
         seed=seed,
         progress=progress,

@@ -68,7 +68,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         weight=WEIGHT,
     )
     how: dict[str, Any] = {"lr": 1e-2, "seed": seed, "progress": progress}
-    steps = (4, 3) if quick else (280, 200)
+    steps = (2, 2) if quick else (280, 200)
     fit(teacher, classification(), labelled, steps=steps[0], description="distil: teacher", **how)
     fit(helped, both, taught, steps=steps[1], description="distil: student", **how)
     fit(alone, classification(), labelled, steps=steps[1], description="distil: student alone", **how)

@@ -111,7 +111,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         model,
         classification(),
         batch,
-        steps=5 if quick else 400,
+        steps=2 if quick else 400,
         lr=1e-2,
         seed=seed,
         progress=progress,

@@ -199,8 +199,8 @@ def test_key_frames_by_hand():
     scores = np.array([[9, 0, 5, 4, 0, 0, 3, 2, 1, 0]], float).T
     np.testing.assert_array_equal(summarise.peaks(scores, 3), [[0, 3, 6]])  # 2 is too near to frame 0
     np.testing.assert_array_equal(summarise.equally_spaced(10, 2, 2), [[2, 7], [2, 7]])
-    keys, cuts = np.array([[0, 6, 11]]), np.array([[5, 11, 12]])
-    np.testing.assert_array_equal(summarise.covered(keys, cuts), [[True, True, False]])
+    keys, cuts = np.array([[0, 7, 14]]), np.array([[5, 11, 14]])
+    np.testing.assert_array_equal(summarise.covered(keys, cuts), [[True, False, True]])
     x = np.array([[0.0, 0], [3, 4], [3, 4]])[:, None]
     np.testing.assert_array_equal(summarise.change(x), [[0], [5], [0]])
 
@@ -318,12 +318,15 @@ def test_closed_loop_uses_nothing_of_the_future():
 
 
 def test_the_student_is_the_teacher_with_lighter_maps():
-    teacher, student = distil.network(distil.LSTMCell, 24, 0), distil.network(distil.SeparableLSTMCell, 24, 0)
+    teacher = distil.network(distil.LSTMCell, distil.TEACHER, 0)
+    student = distil.network(distil.SeparableLSTMCell, distil.STUDENT, 0)
     shape = (distil.FRAMES, 1, 1, *distil.CANVAS)
-    grid, T, F, C = (distil.CANVAS[0] // 2) ** 2, distil.FRAMES, 24, 8
-    rest = T * grid * 8 * 16 + F * 8  # the strided convolution over 4x4 pixels, and the classes
-    assert teacher.cost(shape).macs == rest + T * grid * 4 * F * (C + F) * 9
-    assert student.cost(shape).macs == rest + T * grid * ((C + F) * 9 + 4 * F * (C + F))
+    grid, T, C = (distil.CANVAS[0] // 2) ** 2, distil.FRAMES, 8
+    encoder = T * grid * C * 16  # a strided convolution over 4x4 pixels
+    F = distil.TEACHER
+    assert teacher.cost(shape).macs == encoder + F * 8 + T * grid * 4 * F * (C + F) * 9
+    F = distil.STUDENT
+    assert student.cost(shape).macs == encoder + F * 8 + T * grid * ((C + F) * 9 + 4 * F * (C + F))
     assert 4 * student.cost(shape).macs <= teacher.cost(shape).macs
 
 

@@ -8,7 +8,18 @@ from tinyconvlstm.data.moving_digits import MovingDigits
 from tinyconvlstm.data.shapes import draw_shape
 from tinyconvlstm.metrics import mse
 from tinyconvlstm.models.objective import forecast_loss_forward
-from tinyconvlstm.tasks import TASKS, anomaly, count, distil, forecast, interpolate, retrieve, summarise, task
+from tinyconvlstm.tasks import (
+    TASKS,
+    anomaly,
+    count,
+    distil,
+    films,
+    forecast,
+    interpolate,
+    retrieve,
+    summarise,
+    task,
+)
 
 MINE = ["anomaly", "count", "distil", "forecast", "generalise", "interpolate", "retrieve", "summarise"]
 
@@ -70,6 +81,33 @@ def test_split_digits_share_no_bitmap():
     assert not sets[0] & sets[1]
     assert not sets[0] & sets[2]
     assert not sets[1] & sets[2]
+
+
+# ---- what the tasks share
+
+
+def test_a_frame_predictor_looks_at_no_later_frame():
+    model, rng = films.frame_predictor(4, kernel=3, seed=1), np.random.default_rng(3)
+    x = rng.random((5, 3, 1, 8, 10)).astype(np.float32)
+    other = x.copy()
+    other[3:] = 0
+    y, z = model(x), model(other)
+    assert y.shape == x.shape
+    np.testing.assert_array_equal(y[:3], z[:3])
+    assert abs(y[3] - z[3]).max() > 1e-5
+    np.testing.assert_allclose(films.in_parts(model, x, clips=2), y, rtol=1e-5, atol=1e-6)
+    states = films.without_last(model)(x)
+    assert states.shape == (5, 3, 4, 4, 5)
+    np.testing.assert_allclose(model.parts["decode"](states), y, rtol=1e-5, atol=1e-6)
+
+
+def test_headings_point_everywhere_at_the_speeds_asked_for():
+    v = films.headings(films.rng_of(0, "test", 0), 4000, 1.0, 3.0)
+    speed = np.linalg.norm(v, axis=1)
+    assert 1 <= speed.min() < 1.01
+    assert 2.99 < speed.max() <= 3
+    quarter = np.histogram(np.arctan2(v[:, 0], v[:, 1]), 4, (-np.pi, np.pi))[0]
+    assert abs(quarter - 1000).max() < 120
 
 
 # ---- anomaly

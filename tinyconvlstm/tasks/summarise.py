@@ -25,7 +25,7 @@ from ..cells import LSTMCell
 from ..data.shapes import bounce, draw_shape
 from ..layers import Activation, Dense, GlobalPool, Recurrent, Sequential, TimeDistributed
 from ..ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
-from .films import INK, MARK, MODEL, OTHER, halved, headings, in_parts, plain, rng_of, show
+from .films import INK, MARK, MODEL, OTHER, halved, headings, in_parts, plain, rng_of, show, without_last
 from .learn import fit, loss_of
 from .outcome import Outcome
 
@@ -91,8 +91,7 @@ def network(seed: int) -> Sequential:
 
 def state_change(model: Sequential, frames: Array) -> Array:
     """|s_t - s_{t-1}| (T, N), 0 at the first frame."""
-    trunk = Sequential({name: part for name, part in model.parts.items() if name != "kinds"})
-    return change(in_parts(trunk, frames))
+    return change(in_parts(without_last(model), frames))
 
 
 def change(x: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Mistakes in what the tasks brought: distillation, the area under the ROC curve."""
+"""Mistakes in the tasks and in what they brought: distillation, the area under the ROC curve, drawn digits."""
 # ruff: noqa: E501
 
 from __future__ import annotations
 
-from . import test_distillation, test_metrics
+from . import test_distillation, test_metrics, test_tasks_films
 from .killers import gradient, test
 from .mutation import Mutant
 
@@ -35,4 +35,29 @@ AREA = [
     Mutant("divided by all", "metrics:auc", "/ below.size", "/ s.size", RANKS),
 ]  # fmt: skip
 
-TASKS = {"Distillation": DISTILLATION, "Area under the curve": AREA}
+DRAWN = test(test_tasks_films.test_draw_digits_agrees_with_moving_digits)
+RECALL = test(test_tasks_films.test_recall_by_going_through_all_pairs)
+KEYS = test(test_tasks_films.test_key_frames_by_hand)
+DENSITY = test(test_tasks_films.test_the_density_sums_to_the_number_of_digits)
+ERRORS = test(test_tasks_films.test_relative_errors_by_hand)
+FILMS = [
+    Mutant("the last digit drawn hides the others", "data.drawing:draw_digits", "np.maximum(windows[at], patch.reshape(-1, side + 1, side + 1))", "patch.reshape(-1, side + 1, side + 1)", DRAWN),
+    Mutant("fractions of a pixel the other way", "data.drawing:moved", "(1 - part) * here + part * np.pad(ink, pad)", "part * here + (1 - part) * np.pad(ink, pad)", DRAWN),
+    Mutant("fractions of rows and columns exchanged", "data.drawing:draw_digits", "down, right = (", "right, down = (", DRAWN),
+    Mutant("training digits in the test split", "data.drawing:split_digits", "partition(images, labels, split)", "partition(images, labels, 'all')", test(test_tasks_films.test_split_digits_share_no_bitmap)),
+    Mutant("splits share random numbers", "tasks.films:rng_of", "[seed, SPLITS.index(split), index]", "[seed, index]", test(test_tasks_films.test_splits_and_batches_of_shapes_share_no_random_number)),
+    Mutant("a clip is its own neighbour", "tasks.retrieve:neighbours", "np.fill_diagonal(cosine, -np.inf)", "pass", RECALL),
+    Mutant("dot product taken for cosine", "tasks.retrieve:neighbours", "features / np.linalg.norm(features, axis=1, keepdims=True)", "features", RECALL),
+    Mutant("turning the other way", "tasks.retrieve:corners_of", "(swing, other), (-swing, other)", "(-swing, other), (swing, other)", test(test_tasks_films.test_motions_are_what_their_names_say)),
+    Mutant("key frames side by side", "tasks.summarise:peaks", "< APART", "< 1", KEYS),
+    Mutant("a key frame before the cut covers it", "tasks.summarise:covered", "(late >= 0) & ", "", KEYS),
+    Mutant("two scenes alike in a row", "tasks.summarise:clips", "rng.integers(1, len(KINDS),", "rng.integers(0, len(KINDS),", test(test_tasks_films.test_cuts_are_where_the_kind_of_shape_changes)),
+    Mutant("bells not of sum 1", "tasks.count:density", "bell / bell.sum(axis=-1, keepdims=True)", "bell", DENSITY),
+    Mutant("a pixel of the map taken for the frame's", "tasks.count:density", "- 0.5) / 2", "- 0.5)", DENSITY),
+    Mutant("smallest errors make the score", "tasks.anomaly:score", "[-WORST:]", "[:WORST]", ERRORS),
+    Mutant("error of the frame before", "tasks.anomaly:errors", "(forecast - frames[1:]) ** 2", "(forecast - frames[:-1]) ** 2", ERRORS),
+    Mutant("anomaly a frame too late", "tasks.anomaly:clips", "t - since + 1, 0", "t - since, 0", test(test_tasks_films.test_a_strange_clip_is_the_ordinary_one_until_its_change, 1)),
+    Mutant("the lost frame is seen", "tasks.interpolate:without_the_lost", "seen[LOST] = 0", "pass", test(test_tasks_films.test_the_lost_frame_cannot_be_seen)),
+]  # fmt: skip
+
+TASKS = {"Distillation": DISTILLATION, "Area under the curve": AREA, "Clips of the tasks": FILMS}

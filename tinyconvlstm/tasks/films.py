@@ -44,6 +44,11 @@ def frame_predictor(features: int = 16, *, kernel: int = 5, prior: float = 0.05,
     )
 
 
+def without_last(model: Sequential) -> Sequential:
+    """All layers but the last: what it reads."""
+    return Sequential(dict(list(model.parts.items())[:-1]))
+
+
 def in_parts(function: Callable[[Array], Array], x: Array, clips: int = 32, axis: int = 1) -> Array:
     """function over x (T, N, ...), a few clips at a time, so that the memory stays small."""
     parts = [function(x[:, n : n + clips]) for n in range(0, x.shape[1], clips)]

@@ -140,3 +140,36 @@ def test_more_arguments_that_cannot_be(pair, cupy_standin):
         metrics.nats_per_pixel(p, y, logits=False)
     with pytest.raises(BackendError, match="prediction is a numpy array"):
         metrics.mse(p, to_backend(y, "cupy"))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auc_is_how_often_a_positive_is_ranked_above_a_negative(backend, rng, ties):
+    scores = rng.integers(0, 6, 41).astype(float) if ties else rng.standard_normal(41)
+    positive = rng.random(41) < 0.3
+    wins = [
+        (p > n) + (p == n) / 2
+        for p, label in zip(scores, positive, strict=True)
+        for n, other in zip(scores, positive, strict=True)
+        if label and not other
+    ]
+    found = metrics.auc(to_backend(scores, backend), to_backend(positive, backend))
+    assert type(found) is float
+    assert found == pytest.approx(np.mean(wins), abs=1e-15)
+    counted = to_backend(positive.astype(np.int64), backend)
+    assert metrics.auc(to_backend(-scores, backend), counted) == pytest.approx(1 - found)
+    ranks = np.array(
+        [((scores < s).sum() + (scores <= s).sum() + 1) / 2 for s in scores]
+    )  # mean ranks, from 1
+    n = positive.sum()
+    assert found == pytest.approx((ranks[positive].sum() - n * (n + 1) / 2) / (n * (41 - n)))
+
+
+def test_auc_of_what_cannot_be_ranked():
+    with pytest.raises(ValueError, match=r"scores.shape is \(3,\), positive.shape is \(2,\)"):
+        metrics.auc(np.zeros(3), np.zeros(2))
+    with pytest.raises(ValueError, match="0 of 3 are positive"):
+        metrics.auc(np.zeros(3), np.zeros(3))
+    with pytest.raises(ValueError, match="3 of 3 are positive"):
+        metrics.auc(np.zeros(3), np.ones(3))
+    with pytest.raises(ValueError, match="scores hold NaN"):
+        metrics.auc(np.array([0, np.nan]), np.array([0, 1]))

@@ -1,6 +1,6 @@
 """How good a forecast is: every number with the convention behind it, since tables mix several.
 
-All take a prediction and a target of shape (T, N, C, *S) with pixels in [0, 1], compute in float64
+All but `auc` take a prediction and a target of shape (T, N, C, *S) with pixels in [0, 1], compute in float64
 and return a Python float. For a curve over lead time, give one frame at a time: `mse(p[t:t+1], y[t:t+1])`.
 """
 
@@ -147,6 +147,38 @@ def nats_per_sequence(prediction: Array, target: Array, *, logits: bool) -> floa
     Source: Shi et al. 2015, table 1.
     """
     return nats_per_pixel(prediction, target, logits=logits) * pixels(target) * len(target)
+
+
+def auc(scores: Array, positive: Array) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counted half.
+
+        auc = mean over all pairs (p, n) of  [s_p > s_n] + [s_p = s_n] / 2
+
+    Counted by sorting the negatives' scores, not by going through the pairs. 1/2 is chance.
+
+    Args:
+        scores: (N,), higher is more positive. positive: (N,) booleans, or 0 and 1.
+    Returns:
+        From 0 to 1.
+    Raises:
+        ValueError: shapes that differ or are not (N,), a score that is no number, or a class without a member.
+    Source: Hanley & McNeil 1982, "The meaning and use of the area under a receiver operating
+        characteristic (ROC) curve": the area is the Wilcoxon statistic.
+    """
+    xp = array_module(scores=scores, positive=positive)
+    if scores.ndim != 1 or scores.shape != positive.shape:
+        raise ValueError(
+            f"scores.shape is {scores.shape}, positive.shape is {positive.shape}: expected (N,) both"
+        )
+    s, chosen = scores.astype(xp.float64), positive != 0
+    if bool(xp.isnan(s).any()):
+        raise ValueError("scores hold NaN, expected numbers")
+    above, below = s[chosen], xp.sort(s[~chosen])
+    if not above.size or not below.size:
+        raise ValueError(f"{above.size} of {s.size} are positive, expected some of either class")
+    beaten = xp.searchsorted(below, above, side="left")
+    equal = xp.searchsorted(below, above, side="right") - beaten
+    return float((beaten + equal / 2).mean() / below.size)
 
 
 def pixels(x: Array) -> int:

@@ -72,6 +72,7 @@ def conv_cases(rng: Rng) -> list[Case]:
         conv("conv", "1d", (2, 3, 7), (4, 3, 3), 4, 2, "same_lower"),
         conv("conv", "2d even kernel", (2, 3, 4, 5), (4, 3, 2, 3), 4, 1, "same"),
         conv("conv", "2d strided, dilated, grouped", (2, 4, 5, 6), (6, 2, 3, 2), 6, *uneven, groups=2),
+        conv("convolve", "2d strided, dilated, grouped", (2, 4, 5, 6), (6, 2, 3, 2), 6, *uneven, groups=2),
         conv("conv", "2d depthwise", (1, 3, 4, 5), (3, 1, 3, 2), 3, groups=3),
         conv("conv", "3d", (2, 2, 3, 4, 3), (3, 2, 2, 3, 1), 3, 1, 1),
         conv("conv", "0d", (3, 4), (5, 4), 5),
@@ -160,6 +161,11 @@ def loss_cases(rng: Rng) -> list[Case]:
         loss_case(ce, "masked", y, labels, mask=mask),
         loss_case(ce, "soft, sum", y, q, reduction="sum"),
         loss_case(ce, "soft, smoothed, masked", y, q, label_smoothing=0.2, mask=mask),
+        loss_case("distillation", "", y, labels, teacher=2 * target, temperature=1.7, weight=0.6),
+        loss_case(
+            "distillation", "masked", y, labels, teacher=target, temperature=0.8, weight=0.3, mask=mask
+        ),
+        loss_case("distillation", "soft, sum", y, q, teacher=target, weight=0.8, reduction="sum"),
     ]
 
 

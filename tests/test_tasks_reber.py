@@ -13,7 +13,7 @@ def test_a_quick_run_gives_finite_scores_and_a_picture():
     assert np.isfinite(list(outcome.scores.values())).all()
     assert not outcome.reached
     assert len(outcome.figure().axes) >= 2
-    assert "0 of 2 seeds" in outcome.facts["LSTM"]
+    assert "0 of 1 seeds" in outcome.facts["LSTM"]
 
 
 def test_training_and_test_strings_come_from_streams_of_their_own():

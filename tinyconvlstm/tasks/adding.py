@@ -33,27 +33,33 @@ PUBLISHED, PUBLISHED_RNN, BUDGET = 0.0007, 0.0706, 256_000
 
 
 def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome:
-    """Train an LSTM and an Elman network on 5 seeds, or 2 quick ones; see the module."""
+    """Train an LSTM and an Elman network on 5 seeds, or one quick one; see the module."""
     limit, every = (10 * SIZE, 5 * SIZE) if quick else (LIMIT, EVERY)
-    races: dict[str, list[Race]] = {"LSTM": [], "RNN": []}
-    tests = {each: held_out(each) for each in seeds_of(seed, 2 if quick else SEEDS)}
-    for each, test in tests.items():
-        for name, found in races.items():
-            found.append(
-                race(
-                    contestant(name, each),
-                    regression(),
-                    partial(training, each),
-                    partial(look, test=test),
-                    size=SIZE,
-                    limit=limit,
-                    every=every,
-                    lr=Cosine(LR[name], limit // SIZE),
-                    seed=each,
-                    name=name,
-                    progress=progress,
-                )
-            )
+    seeds = seeds_of(seed, 1 if quick else SEEDS)
+    races = {name: [raced(name, each, limit, every, progress) for each in seeds] for name in LR}
+    return judged(races, limit)
+
+
+def raced(name: str, seed: int, limit: int, every: int, progress: bool) -> Race:
+    """The training of one contestant on one seed."""
+    return race(
+        contestant(name, seed),
+        regression(),
+        partial(training, seed),
+        partial(look, test=held_out(seed)),
+        size=SIZE,
+        limit=limit,
+        every=every,
+        lr=Cosine(LR[name], limit // SIZE),
+        seed=seed,
+        name=name,
+        progress=progress,
+    )
+
+
+def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
+    """What all trainings together show."""
+    tests = {each.seed: held_out(each.seed) for each in races["LSTM"]}
     last = {name: [each.curve[-1][1] for each in found] for name, found in races.items()}
     errors = {
         name: np.concatenate([abs(each.model(tests[each.seed][0]) - tests[each.seed][1]) for each in found])
@@ -133,8 +139,7 @@ def picture(races: dict[str, list[Race]], test: tuple[Array, Array]) -> Any:
         width_ratios=[1, 1.5],
     )
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
-    draw_curves(axes["race"], contestants, score="held-out mean squared error", published=BUDGET,
-                paper="published sequences")  # fmt: skip
+    draw_curves(axes["race"], contestants, score="held-out mean squared error", published=BUDGET)
     axes["race"].set_yscale("log")
     axes["race"].axhline(PUBLISHED, color="0.3", ls=":", lw=1)
     axes["race"].text(

@@ -158,17 +158,18 @@ def tally(races: Sequence[Race], *, milder: bool = False) -> str:
 
 
 def draw_curves(
-    axis: Any, contestants: Mapping[str, Sequence[Race]], *, score: str, published: float, paper: str
+    axis: Any, contestants: Mapping[str, Sequence[Race]], *, score: str, published: float | None = None
 ) -> None:
-    """Every race's score against the sequences seen; a mark where it was solved, a line at the published mean."""
-    for (name, races), color in zip(contestants.items(), ("#1f6fb4", "#c46a1b"), strict=False):
+    """Every race's score against the sequences seen; a dot where it was solved, a line at the published count."""
+    for (name, races), color in zip(contestants.items(), ("#1f6fb4", "#c46a1b"), strict=True):
         for k, each in enumerate(races):
             xs, ys = zip(*each.curve, strict=True)
             axis.plot(xs, ys, color=color, lw=1, alpha=0.6, label=None if k else name)
             if each.solved is not None:
                 axis.plot(xs[-1], ys[-1], "o", color=color, ms=5)
-    axis.axvline(published, color="0.3", ls="--", lw=1, label=f"{paper}: {published:.0f}")
+    if published is not None:
+        axis.axvline(published, color="0.3", ls="--", lw=1, label=f"published: {published:.0f}")
     axis.set_xlabel("training sequences")
     axis.set_ylabel(score)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="best", fontsize=9)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)

@@ -45,27 +45,32 @@ PUBLISHED, PAPER = 4800, 8440  # mean sequences
 
 
 def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome:
-    """Train an LSTM and an Elman network on 10 seeds, or 2 quick ones; see the module."""
+    """Train an LSTM and an Elman network on 10 seeds, or one quick one; see the module."""
     limit = 2 * EVERY if quick else LIMIT
-    races: dict[str, list[Race]] = {"LSTM": [], "RNN": []}
-    for each in seeds_of(seed, 2 if quick else SEEDS):
-        test = held_out(each)
-        for name, found in races.items():
-            found.append(
-                race(
-                    contestant(name, each),
-                    every_step(),
-                    partial(string_of, each),
-                    partial(look, test=test),
-                    size=1,
-                    limit=limit,
-                    every=EVERY,
-                    lr=LR[name],
-                    seed=each,
-                    name=name,
-                    progress=progress,
-                )
-            )
+    seeds = seeds_of(seed, 1 if quick else SEEDS)
+    races = {name: [raced(name, each, limit, EVERY, progress) for each in seeds] for name in LR}
+    return judged(races, limit)
+
+
+def raced(name: str, seed: int, limit: int, every: int, progress: bool) -> Race:
+    """The training of one contestant on one seed."""
+    return race(
+        contestant(name, seed),
+        every_step(),
+        partial(string_of, seed),
+        partial(look, test=held_out(seed)),
+        size=1,
+        limit=limit,
+        every=every,
+        lr=LR[name],
+        seed=seed,
+        name=name,
+        progress=progress,
+    )
+
+
+def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
+    """What all trainings together show."""
     mean = {name: mean_sequences(found, limit) for name, found in races.items()}
     return Outcome(
         "reber",
@@ -130,8 +135,9 @@ def picture(races: dict[str, list[Race]], test: ReberBatch) -> Any:
     figure = Figure(figsize=(9, 7), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[1.1, 1])
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
-    draw_curves(above, contestants, score="held-out strings right\nat every step (share)", published=PUBLISHED,
-                paper="published mean")  # fmt: skip
+    draw_curves(
+        above, contestants, score="held-out strings right\nat every step (share)", published=PUBLISHED
+    )
     above.set_title("Embedded Reber grammar: every seed's training, a dot where it was solved", loc="left")
 
     n = int(np.argsort(test.lengths, kind="stable")[3 * len(test.lengths) // 4])

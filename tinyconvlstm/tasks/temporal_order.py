@@ -37,27 +37,32 @@ CLASSES = ("XX", "XY", "YX", "YY")
 
 
 def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome:
-    """Train an LSTM and an Elman network on 5 seeds, or 2 quick ones; see the module."""
+    """Train an LSTM and an Elman network on 5 seeds, or one quick one; see the module."""
     limit = 2 * EVERY if quick else LIMIT
-    races: dict[str, list[Race]] = {"LSTM": [], "RNN": []}
-    for each in seeds_of(seed, 2 if quick else SEEDS):
-        test = held_out(each)
-        for name, found in races.items():
-            found.append(
-                race(
-                    contestant(name, each),
-                    classification(),
-                    partial(training, each),
-                    partial(look, test=test),
-                    size=SIZE,
-                    limit=limit,
-                    every=EVERY,
-                    lr=LR[name],
-                    seed=each,
-                    name=name,
-                    progress=progress,
-                )
-            )
+    seeds = seeds_of(seed, 1 if quick else SEEDS)
+    races = {name: [raced(name, each, limit, EVERY, progress) for each in seeds] for name in LR}
+    return judged(races, limit)
+
+
+def raced(name: str, seed: int, limit: int, every: int, progress: bool) -> Race:
+    """The training of one contestant on one seed."""
+    return race(
+        contestant(name, seed),
+        classification(),
+        partial(training, seed),
+        partial(look, test=held_out(seed)),
+        size=SIZE,
+        limit=limit,
+        every=every,
+        lr=LR[name],
+        seed=seed,
+        name=name,
+        progress=progress,
+    )
+
+
+def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
+    """What all trainings together show."""
     mean = {name: mean_sequences(found, limit) for name, found in races.items()}
     return Outcome(
         "temporal-order",
@@ -118,7 +123,7 @@ def picture(races: dict[str, list[Race]], test: OrderBatch) -> Any:
         [["race", "race"], ["XX", "XY"], ["YX", "YY"]], height_ratios=[1.6, 1, 1]
     ).values()
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
-    draw_curves(above, contestants, score="held-out accuracy", published=PUBLISHED, paper="published")
+    draw_curves(above, contestants, score="held-out accuracy", published=PUBLISHED)
     above.axhline(1 / len(CLASSES), color="0.6", ls=":", lw=1)
     above.text(LIMIT, 0.265, "chance", color="0.4", ha="right", fontsize=9)
     above.set_ylim(0, 1.05)

@@ -95,18 +95,18 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
     )
 
 
-def over_time(model: Sequential, frames: Array) -> Array:
+def over_time(model: Any, frames: Array) -> Array:
     """Class probabilities of the ConvLSTM after every frame, (T, N, K)."""
     parts = model.parts
     head = Sequential({"pool": parts["pool"], "classes": parts["classes"]})
     return VideoClassifier([parts["memory"]], head, backbone=parts["encode"].parts["layer"]).over_time(frames)
 
 
-def figure(model: Sequential, made: Any, scores: dict[str, float]) -> Any:
+def figure(model: Any, made: Any, scores: dict[str, float]) -> Any:
     """Two clips with the ConvLSTM's probabilities after every frame, and all scores."""
     from matplotlib.figure import Figure
 
-    page = Figure(figsize=(12, 5.6), layout="constrained")
+    page: Any = Figure(figsize=(12, 5.6), layout="constrained")
     left, right = page.subfigures(1, 2, width_ratios=(8, 4))
     chosen = [0, 4]  # a straight motion and a round one
     p = over_time(model, made.frames[:, chosen])

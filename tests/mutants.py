@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from .mutants_backward import BACKWARD
+from .mutants_films import FILM_TASKS
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
 from .mutants_ops import OPERATIONS
-from .mutants_tasks import TASKS
 from .mutants_variants import VARIANTS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **TASKS, **GPU}
+TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **FILM_TASKS, **GPU}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

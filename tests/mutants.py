@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import sys
 
+from .mutants_attention import ATTENTION
 from .mutants_backward import BACKWARD
-from .mutants_films import FILM_TASKS
+from .mutants_deformable import DEFORMABLES
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
+from .mutants_interop import INTEROP
+from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
+from .mutants_tasks import TASKS
 from .mutants_variants import VARIANTS
+from .mutants_words import TASKS as WORDS
 from .mutation import Mutant, killed
 
-TABLES: dict[str, list[Mutant]] = {**FORWARD, **BACKWARD, **OPERATIONS, **VARIANTS, **FILM_TASKS, **GPU}
+TABLES: dict[str, list[Mutant]] = {
+    **FORWARD,
+    **BACKWARD,
+    **OPERATIONS,
+    **VARIANTS,
+    **GPU,
+    **MODELS,
+    **ATTENTION,
+    **DEFORMABLES,
+    **INTEROP,
+    **TASKS,
+    **WORDS,
+}
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]
 
 HEAD = """\

@@ -151,9 +151,9 @@ FORECASTER = [
     Mutant("head's gradient to the top layer alone", f"{MODEL}.unroll_backward", "if not isinstance(dshown[k], int)", "if k == self.layers - 1", PLAIN),
     Mutant("gradient of the last frame fed lost", f"{MODEL}.backward", "dsequence[-1] += dpatches", "pass", FED),
     Mutant("gradient of the last frame fed at the wrong step", f"{MODEL}.backward", "dsequence[-1] += dpatches", "dsequence[0] += dpatches", FED),
-    Mutant("forecast fed back as a constant", f"{FED_MODEL}.step_backward", "dx * p * (1 - p))", "0 * dx)", FED),
-    Mutant("forecast's sigmoid forgotten on the way back", f"{FED_MODEL}.step_backward", "dx * p * (1 - p))", "dx)", FED),
-    Mutant("coin ignored on the way back", f"{FED_MODEL}.step_backward", "where(saved.coin, 0 * dx, dx * p * (1 - p))", "dx * p * (1 - p)", MIXED),
+    Mutant("forecast fed back as a constant", f"{FED_MODEL}.fed_backward", "dx * p * (1 - p)", "0 * dx", FED),
+    Mutant("forecast's sigmoid forgotten on the way back", f"{FED_MODEL}.fed_backward", "dx * p * (1 - p)", "dx", FED),
+    Mutant("coin ignored on the way back", f"{FED_MODEL}.step_backward", "where(saved.coin, 0 * dx, self.fed_backward(dx, p))", "self.fed_backward(dx, p)", MIXED),
     Mutant("upper layer's dx not passed down", f"{FED_MODEL}.step_backward", "dnew.h + dh[k] + dx", "dnew.h + dh[k]", FED),
     Mutant("head's gradient not passed down", f"{FED_MODEL}.step_backward", "dnew.h + dh[k] + dx", "dnew.h + dx", FED),
 ]  # fmt: skip

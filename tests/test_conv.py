@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyconvlstm.backend import to_backend, to_numpy
-from tinyconvlstm.ops import Window, conv, conv_backward, conv_forward, linear_backward, linear_forward
+from tinyconvlstm.ops import (
+    Window,
+    conv,
+    conv_backward,
+    conv_forward,
+    convolve_forward,
+    linear_backward,
+    linear_forward,
+)
 
 from .oracles import (
     DTYPES,
@@ -127,6 +135,29 @@ def test_moving_the_input_moves_the_output(rank: int) -> None:
     steps = tuple(s // 2 for s in shift)
     np.testing.assert_allclose(np.roll(y, steps, tuple(range(2, 2 + rank))), y_moved, atol=1e-13)
     assert not np.allclose(y, y_moved)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_convolve_flips_and_conv_does_not(rng: Any, backend: str, rank: int) -> None:
+    x, w = rng.standard_normal((1, 1, 7, 8)[: 2 + rank]), rng.standard_normal((1, 1, 3, 2)[: 2 + rank])
+    window = Window(w.shape[2:])
+    moved = [to_backend(a, backend) for a in (x, w)]
+    y = to_numpy(convolve_forward(*moved, window=window)[0])
+    flipped = np.flip(w, tuple(range(2, w.ndim)))
+    np.testing.assert_array_equal(y, conv_forward(x, np.ascontiguousarray(flipped), window=window)[0])
+    assert not np.allclose(y, conv_forward(x, w, window=window)[0])
+    if rank == 1:
+        np.testing.assert_allclose(y[0, 0], np.convolve(x[0, 0], w[0, 0], "valid"), rtol=0, atol=1e-12)
+    else:  # from the definition: y[p] = sum_k x[p + K - 1 - k] w[k]
+        (H, W), (kh, kw) = x.shape[2:], w.shape[2:]
+        for i in range(H - kh + 1):
+            for j in range(W - kw + 1):
+                taps = [
+                    x[0, 0, i + kh - 1 - a, j + kw - 1 - b] * w[0, 0, a, b]
+                    for a in range(kh)
+                    for b in range(kw)
+                ]
+                assert abs(y[0, 0, i, j] - sum(taps)) < 1e-12
 
 
 def test_the_kernel_is_not_flipped() -> None:

@@ -33,6 +33,7 @@ from tinyconvlstm.gradcheck.zoo_cells import KERNELS, SIZES
 from tinyconvlstm.gradcheck.zoo_variants import VARIANTS
 from tinyconvlstm.layers import Recurrent
 
+from . import oracles_attention  # noqa: F401 (its steps run here too)
 from . import oracles_variants as naive
 from .test_cells import CLOSE, against_oracle, bad, setting
 from .test_summary import kept

@@ -10,6 +10,7 @@ import pytest
 from tinyconvlstm import cells, ops
 from tinyconvlstm.backend import backend_name, map_arrays, to_backend, to_numpy
 from tinyconvlstm.gradcheck import Case, gradcheck, zoo
+from tinyconvlstm.gradcheck.zoo_clocks import CLOCKWORK
 from tinyconvlstm.gradcheck.zoo_variants import VARIANTS
 
 CASES = {case.name: case for case in zoo()}
@@ -147,7 +148,12 @@ def test_every_cell_is_in_the_zoo_over_every_number_of_spatial_axes():
     kinds = {"RNNCell": "RNN", "LSTMCell": "LSTM", "GRUCell": "GRU", "ResetBeforeGRUCell": "GRU reset before"}
     known = {name for name in cells.__all__ if name.endswith("Cell")}
     variants = {type(build(2, 2)).__name__ for build in VARIANTS.values()}
-    assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell"}
+    variants |= {type(build(2, 2, periods=(1,))).__name__ for build in CLOCKWORK.values()}
+    assert {f"variant/{name} {rank}d" for name in CLOCKWORK for rank in range(3)} <= set(NAMES)
+    spatial = {"DeformableLSTMCell", "ClockStackCell"}  # over 1 to 3 axes; and what is made of cells
+    assert any(name.startswith("variant/clock stack") for name in NAMES)
+    assert {f"variant/deformable {rank}d" for rank in (1, 2, 3)} <= set(NAMES)
+    assert known == {*kinds, *variants, "ConvLSTMCell", "Cell", "TwoMapCell", "LightLSTMCell", *spatial}
     assert {f"variant/{name} {rank}d" for name in VARIANTS for rank in range(3)} <= set(NAMES)
     for kind in kinds.values():
         for rank in range(4):

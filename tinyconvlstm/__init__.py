@@ -7,6 +7,7 @@
     gradcheck  is a hand-written gradient right?
     train      one readable loop; optim and schedules beside it
     data, viz  moving digits; pictures
+    interop    weights to and from PyTorch, Keras and ONNX; dead: weights that never learn
 
 Importing this needs NumPy only and prints nothing.
 """

@@ -1,7 +1,13 @@
 """Cells: one time step of anything recurrent."""
 
+from .attention import InputAttentionLSTMCell, attention_maps
+from .attention_gates import InputGateAttentionLSTMCell, OutputGateAttentionLSTMCell
 from .base import Cell, State, TwoMapCell
 from .candidate import CandidateLSTMCell
+from .clock_stack import ClockStackCell
+from .clockwork import ClockworkLSTMCell, ClockworkRNNCell
+from .context import ContextGateLSTMCell
+from .deformable import DeformableLSTMCell
 from .full_gates import FGRCell
 from .gru import GRUCell, ResetBeforeGRUCell
 from .layer_norm import LayerNormLSTMCell
@@ -21,16 +27,24 @@ from .odyssey import (
 )
 from .peephole import ConvPeepholeLSTMCell
 from .rnn import RNNCell, RNNState
+from .self_attention import SAConvLSTMCell, SAState, attention_from
 
 __all__ = [
     "CIFGCell",
     "CandidateLSTMCell",
     "Cell",
+    "ClockStackCell",
+    "ClockworkLSTMCell",
+    "ClockworkRNNCell",
+    "ContextGateLSTMCell",
     "ConvLSTMCell",
     "ConvMap",
     "ConvPeepholeLSTMCell",
+    "DeformableLSTMCell",
     "FGRCell",
     "GRUCell",
+    "InputAttentionLSTMCell",
+    "InputGateAttentionLSTMCell",
     "LSTMCell",
     "LayerNormLSTMCell",
     "LightLSTMCell",
@@ -42,12 +56,17 @@ __all__ = [
     "NOAFCell",
     "NOGCell",
     "NPCell",
+    "OutputGateAttentionLSTMCell",
     "RNNCell",
     "RNNState",
     "ResetBeforeGRUCell",
+    "SAConvLSTMCell",
+    "SAState",
     "SeparableLSTMCell",
     "SeparableMap",
     "State",
     "TwoMapCell",
     "VanillaLSTMCell",
+    "attention_from",
+    "attention_maps",
 ]

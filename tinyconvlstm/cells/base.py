@@ -130,14 +130,27 @@ class TwoMapCell(Cell):
         """All steps of dense maps, in one product; of convolutions those whose dz fit in a cache."""
         if not self.kernel:
             return len(xs)
-        return min(len(xs), steps_at_once(xs[0], self.input_map.over(xs.shape[3:]), len(self.params["b"])))
+        rows = len(self.gates) * self.features
+        return min(len(xs), steps_at_once(xs[0], self.input_map.over(xs.shape[3:]), rows))
 
     def macs(self, x: Array) -> int:
         """Multiply-accumulates of one step of a convolutional cell; 0 of a dense one, which BLAS splits better."""
         if not self.kernel:
             return 0
         state = self.state_shape(x)
-        return state[0] * prod(state[2:]) * self.macs_per_position
+        return state[0] * self.step_macs(state[2:])
+
+    def step_macs(self, sizes: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one step of one clip whose state is of spatial `sizes`."""
+        return prod(sizes) * self.macs_per_position
+
+    def step_kept(self, sizes: tuple[int, ...]) -> int:
+        """Numbers that one step of one clip makes and keeps, h apart."""
+        return prod(sizes) * self.features * self.kept_per_step
+
+    def step_room(self, sizes: tuple[int, ...]) -> int:
+        """Numbers that a backward step of one clip makes and drops beside those of gates and maps."""
+        return 0
 
     @property
     def dz_blocks(self) -> int:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, map_arrays
 from ..bptt import scan, scan_backward, scan_checkpointed, scan_checkpointed_backward, scan_truncated_backward
 from ..cells.base import Cell, State
 from .case import Arrays, Case
+from .layers import leaves, rebuilt
 
 MODES = ("full", "truncated", "checkpointed")
 
@@ -41,7 +42,7 @@ def cell_case(
         name: how the report calls it.
         cell: any `Cell`, with float64 parameters.
         xs: (T, N, C, *S), float64; three steps or more.
-        state: the initial state; default: drawn at random, because zero hides mistakes.
+        state: the initial state, or states within a state; default: drawn at random, because zero hides mistakes.
         lengths, reverse, h_mask: as `scan`.
         mode: "full", "truncated" (with k1, k2; the differences are taken with the states at the
             blocks' boundaries frozen, which is what truncation computes) or "checkpointed" (every).
@@ -57,18 +58,17 @@ def cell_case(
     blank = cell.initial_state(xs[0])
     if state is None:
         rng = np.random.default_rng(seed)
-        state = type(blank)(*(0.5 * rng.standard_normal(a.shape) for a in blank))
-    fields = blank._fields
-    arrays: Arrays = {"xs": xs, **{f"{f}0": a for f, a in zip(fields, state, strict=True)}, **cell.params}
+        state = map_arrays(lambda a: 0.5 * rng.standard_normal(a.shape), blank)
+    arrays: Arrays = {"xs": xs, **of_state(state, "0"), **cell.params}
     frozen: list[State] = []  # the state before every step, at the unperturbed arrays
     settings = {"lengths": lengths, "reverse": reverse, "h_mask": h_mask}
 
     def unpack(values: Arrays) -> tuple[Cell, Array, State]:
         bound = cell.bind({n: values[n] for n in cell.params})
-        return bound, values["xs"], type(blank)(*(values[f"{f}0"] for f in fields))
+        return bound, values["xs"], to_state(blank, values, "0")
 
     def pack(ys: Array, last: State) -> Arrays:
-        return {"ys": ys, **{f"{f}_last": a for f, a in zip(fields, last, strict=True)}}
+        return {"ys": ys, **of_state(last, "_last")}
 
     def forward(values: Arrays) -> tuple[Arrays, Any]:
         bound, xs, start = unpack(values)
@@ -84,16 +84,26 @@ def cell_case(
 
     def backward(upstream: dict[str, Any], saved: Any) -> Arrays:
         bound, tape = saved
-        dstate = type(blank)(*(upstream[f"{f}_last"] for f in fields))
+        dstate = to_state(blank, upstream, "_last")
         if mode == "truncated":
             dxs, d0, grads = scan_truncated_backward(bound, upstream["ys"], dstate, tape, k1=k1, k2=k2)
         elif mode == "checkpointed":
             dxs, d0, grads = scan_checkpointed_backward(bound, upstream["ys"], dstate, tape)
         else:
             dxs, d0, grads = scan_backward(bound, upstream["ys"], dstate, tape)
-        return {"xs": dxs, **{f"{f}0": d for f, d in zip(fields, d0, strict=True)}, **grads}
+        return {"xs": dxs, **of_state(d0, "0"), **grads}
 
     return Case(name, arrays, forward, backward, analytic, ("xs",))
+
+
+def of_state(state: State, end: str) -> Arrays:
+    """The arrays of a state, or of states within a state, by path: "h0", "levels.1.c0"."""
+    return {f"{path[1:]}{end}": a for path, a in leaves(state, "")}
+
+
+def to_state(like: State, values: dict[str, Any], end: str) -> State:
+    """The inverse of `of_state`."""
+    return rebuilt(like, {path: values[f"{path[1:]}{end}"] for path, _ in leaves(like, "")}, "")
 
 
 def states_before(cell: Cell, xs: Array, state: State, h_mask: Array | None) -> list[State]:

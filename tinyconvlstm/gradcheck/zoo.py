@@ -12,8 +12,13 @@ from collections.abc import Callable
 import numpy as np
 
 from .case import Case
+from .zoo_attention import attention_cases
+from .zoo_captioner import captioner_cases
 from .zoo_cells import cell_cases
+from .zoo_clocks import clock_cases
+from .zoo_deformable import deformable_cases
 from .zoo_layers import layer_cases, model_cases
+from .zoo_models import network_cases
 from .zoo_ops import op_cases
 from .zoo_variants import variant_cases
 
@@ -23,6 +28,11 @@ PARTS: tuple[Callable[[np.random.Generator], list[Case]], ...] = (
     layer_cases,
     model_cases,
     variant_cases,
+    network_cases,
+    attention_cases,
+    deformable_cases,
+    clock_cases,
+    captioner_cases,
 )
 
 

@@ -28,6 +28,7 @@ from ..layers import (
     TimeDistributed,
 )
 from ..models.forecaster import Forecaster
+from ..models.openstl import OpenSTLForecaster
 from .case import Case
 from .layers import layer_case
 
@@ -144,7 +145,19 @@ def model_cases(rng: Rng) -> list[Case]:
     ]
     return [
         case(rng, name, model, clip, True, "model", sequence=True, horizon=3, **settings)
-        for name, model, clip, settings in forms
+        for name, model, clip, settings in forms + openstl_forms(rng)
+    ]
+
+
+def openstl_forms(rng: Rng) -> list[tuple[str, Layer, Array, dict[str, Any]]]:
+    """OpenSTL's stack over 1 and 2 axes, fed its forecasts and, half the time, the truth."""
+    x, truth = rng.random((3, 2, 2, 4, 6)), rng.random((3, 2, 2, 4, 6))
+    flat = OpenSTLForecaster((3, 2), channels=2, size=(4, 6), patch=2, kernel=3, **F64)
+    line = OpenSTLForecaster((2, 3), size=(6,), patch=2, kernel=3, **F64)
+    return [
+        ("OpenSTL 2d", flat, x, {}),
+        ("OpenSTL 2d, scheduled sampling", flat, x, {"truth": truth, "truth_rate": 0.5}),
+        ("OpenSTL 1d", line, rng.random((4, 2, 1, 6)), {}),
     ]
 
 

@@ -72,6 +72,7 @@ def conv_cases(rng: Rng) -> list[Case]:
         conv("conv", "1d", (2, 3, 7), (4, 3, 3), 4, 2, "same_lower"),
         conv("conv", "2d even kernel", (2, 3, 4, 5), (4, 3, 2, 3), 4, 1, "same"),
         conv("conv", "2d strided, dilated, grouped", (2, 4, 5, 6), (6, 2, 3, 2), 6, *uneven, groups=2),
+        conv("convolve", "2d strided, dilated, grouped", (2, 4, 5, 6), (6, 2, 3, 2), 6, *uneven, groups=2),
         conv("conv", "2d depthwise", (1, 3, 4, 5), (3, 1, 3, 2), 3, groups=3),
         conv("conv", "3d", (2, 2, 3, 4, 3), (3, 2, 2, 3, 1), 3, 1, 1),
         conv("conv", "0d", (3, 4), (5, 4), 5),

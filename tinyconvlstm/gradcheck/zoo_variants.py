@@ -10,8 +10,11 @@ import numpy as np
 from ..cells import (
     CandidateLSTMCell,
     CIFGCell,
+    ContextGateLSTMCell,
     ConvPeepholeLSTMCell,
     FGRCell,
+    InputAttentionLSTMCell,
+    InputGateAttentionLSTMCell,
     LayerNormLSTMCell,
     LowRankLSTMCell,
     NFGCell,
@@ -20,6 +23,8 @@ from ..cells import (
     NOAFCell,
     NOGCell,
     NPCell,
+    OutputGateAttentionLSTMCell,
+    SAConvLSTMCell,
     SeparableLSTMCell,
     TwoMapCell,
     VanillaLSTMCell,
@@ -52,9 +57,26 @@ VARIANTS: dict[str, Callable[..., TwoMapCell]] = {
     "NP": NPCell,
     "CIFG": CIFGCell,
     "FGR": FGRCell,
+    "input attention": InputAttentionLSTMCell,
+    "context gates": ContextGateLSTMCell,
+    "attention for i": InputGateAttentionLSTMCell,
+    "attention for o": OutputGateAttentionLSTMCell,
+    "self-attention": SAConvLSTMCell,
 }
 FEATURES = {0: 5, 1: 2, 2: 2}  # by number of spatial axes; a norm over two numbers alone is ill-conditioned
-OWN_STEPS = ("peephole conv", "separable", "layer norm", "candidate", "CIFG", "FGR")  # one of each kind
+OWN_STEPS = (  # one of each kind
+    "peephole conv",
+    "separable",
+    "layer norm",
+    "candidate",
+    "CIFG",
+    "FGR",
+    "input attention",
+    "context gates",
+    "attention for i",
+    "attention for o",
+    "self-attention",
+)
 
 
 def variant_cases(rng: Rng) -> list[Case]:

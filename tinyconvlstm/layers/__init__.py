@@ -1,7 +1,11 @@
 """Layers: blocks with parameters that remember nothing."""
 
+from .attention import TemporalAttention
 from .base import Layer, Sequential
 from .basic import Conv, ConvTranspose, Dense, Embedding
+from .clips import FactorisedConv, ToFrames, ToVolume, inflated
+from .clocks import ClockStack
+from .fusion import FUSIONS, ConcatFusion, Fusion, GatedFusion, ScoreFusion, SumFusion
 from .norm import BatchNorm, GroupNorm, LayerNorm
 from .plain import Activation, Dropout, Flatten, GlobalPool, Pool
 from .pyramid import DeeperBidirectional, DilatedPyramid
@@ -9,9 +13,12 @@ from .recurrent import Bidirectional, Recurrent, TimeDistributed
 from .summary import Summary
 
 __all__ = [
+    "FUSIONS",
     "Activation",
     "BatchNorm",
     "Bidirectional",
+    "ClockStack",
+    "ConcatFusion",
     "Conv",
     "ConvTranspose",
     "DeeperBidirectional",
@@ -19,14 +26,23 @@ __all__ = [
     "DilatedPyramid",
     "Dropout",
     "Embedding",
+    "FactorisedConv",
     "Flatten",
+    "Fusion",
+    "GatedFusion",
     "GlobalPool",
     "GroupNorm",
     "Layer",
     "LayerNorm",
     "Pool",
     "Recurrent",
+    "ScoreFusion",
     "Sequential",
+    "SumFusion",
     "Summary",
+    "TemporalAttention",
     "TimeDistributed",
+    "ToFrames",
+    "ToVolume",
+    "inflated",
 ]

@@ -22,6 +22,8 @@ Rng = np.random.Generator | None
 class Layer(Parametric):
     """One differentiable block with parameters."""
 
+    takes_lengths = False  # whether forward reads lengths=, (N,) valid steps of each clip
+
     def __init__(self) -> None:
         self.params, self.buffers = {}, {}
 
@@ -66,11 +68,16 @@ class Sequential(Container, Layer):
         else:
             self.parts = {str(k): layer for k, layer in enumerate(layers)}
 
-    def forward(self, x: Any, *, train: bool = False, rng: Rng = None) -> tuple[Any, dict[str, Any]]:
-        """y of the last layer, and every layer's saved by name."""
+    takes_lengths = True
+
+    def forward(
+        self, x: Any, *, train: bool = False, rng: Rng = None, lengths: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """y of the last layer, and every layer's saved by name; lengths go to the layers that read them."""
         tape = {}
         for name, layer in self.parts.items():
-            x, tape[name] = layer.forward(x, train=train, rng=rng)
+            more = {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}
+            x, tape[name] = layer.forward(x, train=train, rng=rng, **more)
         return x, tape
 
     def backward(self, dy: Any, saved: dict[str, Any]) -> tuple[Any, Grads]:

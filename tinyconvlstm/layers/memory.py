@@ -18,7 +18,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     """Numbers that a scan and its backward pass hold at their peak.
 
         h      = N F prod(S)                  numbers of one state array
-        tape   = T h (kept_per_step + 1)      gates, cells and ys
+        tape   = T (kept + h)                 gates, cells and ys: kept = h kept_per_step in most cells
         full   = tape + dxs + dz of the steps taken at once + the parameters' gradients, and the largest of
                  them once more + the larger of: the gates' temporaries, the patches the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
@@ -31,7 +31,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         k2: for the truncated way. every: for the checkpointed one.
     """
     T, N, C, *S = shape
-    h = N * cell.features * prod(cell.input_map.out(tuple(S)))
+    out = cell.input_map.out(tuple(S))
+    h = N * cell.features * prod(out)
     z, dxs = cell.dz_blocks * h, N * C * prod(S)
     at_once = min(T, steps_at_once_of(cell, (T, -(-N // parts_of(cell, shape)), *shape[2:])))
     if every is not None:
@@ -42,12 +43,12 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         at_once = 1  # as soon as no further block reaches a step
     # what the gates' backward pass needs, before that of the maps begins
     gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
-    step = at_once * z + max(gates, 3 * h + patches(cell, shape, at_once))
+    step = at_once * z + max(gates + N * cell.step_room(out), 3 * h + patches(cell, shape, at_once))
     if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]
-    return T * (h * (cell.kept_per_step + 1) + dxs) + step + held + sum(sizes) + max(sizes)
+    return T * (N * cell.step_kept(out) + h + dxs) + step + held + sum(sizes) + max(sizes)
 
 
 def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:

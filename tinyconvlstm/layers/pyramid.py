@@ -44,6 +44,8 @@ class DeeperBidirectional(Container, Layer):
         detection", ECCV, section 3.2: the deeper bidirectional ConvLSTM.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         channels: int,
@@ -107,6 +109,8 @@ class DilatedPyramid(Container, Layer):
     Parameters: those of the branches, named "rate1.*", "rate2.*" and so on.
     Source: Song et al. 2018, ECCV, section 3.2: PDB-ConvLSTM.
     """
+
+    takes_lengths = True
 
     def __init__(
         self,

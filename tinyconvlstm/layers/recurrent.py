@@ -37,6 +37,8 @@ class Recurrent(Layer):
     Source of the two dropouts: Gal & Ghahramani 2016, arXiv 1512.05287, equation 7.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         cell: TwoMapCell,
@@ -128,10 +130,8 @@ class Recurrent(Layer):
         if cell.channels != C:
             raise ValueError(f"input has {C} channels, the cell expects {cell.channels}")
         out = cell.input_map.out(tuple(S))
-        positions = prod(out)
-        macs = T * N * positions * cell.macs_per_position
-        h = N * cell.features * positions
-        kept = h * T * (cell.kept_per_step + 1)  # gates and ys
+        macs = T * N * cell.step_macs(out)
+        kept = T * N * (cell.step_kept(out) + cell.features * prod(out))  # gates and ys
         y = (T, N, cell.features, *out) if self.return_sequences else (N, cell.features, *out)
         return Cost(y, macs, kept)
 
@@ -157,6 +157,8 @@ class Bidirectional(Container, Layer):
         settings: further settings of both `Recurrent` layers.
     Source: Schuster & Paliwal 1997, "Bidirectional recurrent neural networks".
     """
+
+    takes_lengths = True
 
     def __init__(
         self,

@@ -1,7 +1,32 @@
 """Models: layers put together for a task, and the baselines they are measured against."""
 
 from .baselines import constant_velocity, copy_last_frame
+from .classifier import FrameLabeller, VideoClassifier, lstm_classifier, lstm_labeller
 from .forecaster import Forecaster
-from .presets import SHI_2015, shi_2015
+from .networks import cnn_lstm, conv3d_network, convlstm_classifier, factorised_network, frame_network
+from .openstl import OpenSTLForecaster
+from .presets import OPENSTL_2023, SHI_2015, openstl_2023, shi_2015
+from .three_stream import Stream, ThreeStream, three_stream
 
-__all__ = ["SHI_2015", "Forecaster", "constant_velocity", "copy_last_frame", "shi_2015"]
+__all__ = [
+    "OPENSTL_2023",
+    "SHI_2015",
+    "Forecaster",
+    "FrameLabeller",
+    "OpenSTLForecaster",
+    "Stream",
+    "ThreeStream",
+    "VideoClassifier",
+    "cnn_lstm",
+    "constant_velocity",
+    "conv3d_network",
+    "convlstm_classifier",
+    "copy_last_frame",
+    "factorised_network",
+    "frame_network",
+    "lstm_classifier",
+    "lstm_labeller",
+    "openstl_2023",
+    "shi_2015",
+    "three_stream",
+]

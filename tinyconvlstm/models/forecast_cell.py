@@ -54,6 +54,14 @@ class ForecastCell(Container, Cell):  # type: ignore[override]
         self.parts = {**{str(k): cell for k, cell in enumerate(cells)}, "head": head}
         self.cells, self.coins, self.head_over = list(cells), coins, head_over
 
+    def fed(self, h: Array) -> Array:
+        """The forecast that is fed back, from the head's output."""
+        return sigmoid(h)
+
+    def fed_backward(self, dx: Array, p: Array) -> Array:
+        """The gradient of the head's output from that of the forecast p."""
+        return dx * p * (1 - p)
+
     def project(self, xs: Array) -> tuple[list[tuple[Array, Array]], None]:
         """The true frames and their coins; nothing can be computed before the forecasts are known."""
         return list(zip(xs, self.coins, strict=True)), None
@@ -78,7 +86,7 @@ class ForecastCell(Container, Cell):  # type: ignore[override]
     ) -> tuple[ForecastState, ForecastStepSaved]:
         """One step from z = (true frame (N, C, *S), coin (N,))."""
         truth, coin = z
-        forecast = sigmoid(state.h)
+        forecast = self.fed(state.h)
         x = where(coin, truth, forecast)
         states, projections, steps = [], [], []
         for cell, before in zip(self.cells, state.layers, strict=True):
@@ -115,7 +123,7 @@ class ForecastCell(Container, Cell):  # type: ignore[override]
             grads |= prefixed(str(k), own)
             before.append(dold)
         p = saved.forecast
-        dlogits = where(saved.coin, 0 * dx, dx * p * (1 - p))
+        dlogits = where(saved.coin, 0 * dx, self.fed_backward(dx, p))
         return where(saved.coin, dx, 0), ForecastState(dlogits, tuple(before[::-1])), grads
 
 

@@ -30,15 +30,10 @@ from ..layers.summary import Cost
 from ..loops import Tape
 from ..ops.activations import sigmoid
 from ..ops.conv import frames_of
-from ..ops.patches import (
-    depth_to_space_backward,
-    depth_to_space_forward,
-    space_to_depth_backward,
-    space_to_depth_forward,
-)
 from ..ops.windows import as_int, per_axis
 from ..parameters import Container, prefixed
 from .forecast_cell import ForecastCell, ForecastState, split_features
+from .patched import Patched
 
 
 class ForecasterSaved(NamedTuple):
@@ -51,7 +46,7 @@ class ForecasterSaved(NamedTuple):
     patches_out: Any
 
 
-class Forecaster(Container, Layer):
+class Forecaster(Patched, Container, Layer):
     """Encoder-forecaster over 0 to 3 spatial axes; with kernel () it is the FC-LSTM baseline.
 
     Args:
@@ -252,31 +247,6 @@ class Forecaster(Container, Layer):
         dtrue, dstate, found = scan_backward(fed.cell, dz, None, fed.tape)
         grads = {n if n.startswith("head.") else f"forecaster.{n}": g for n, g in found.items()}
         return dtrue[0], list(dstate.layers), grads
-
-    def to_patches(self, x: Array) -> tuple[Array, Any]:
-        """Frames (T, N, C, *S) as patches (T, N, D, *G)."""
-        flat, saved = space_to_depth_forward(frames_of(x), patch=self.patch)
-        return flat.reshape(*x.shape[:2], self.depth, *self.grid), saved
-
-    def to_patches_backward(self, dpatches: Array, saved: Any) -> Array:
-        """The gradient of the frames."""
-        T, N = dpatches.shape[:2]
-        dflat = dpatches.reshape(T * N, self.patch_depth, *self.patch_grid)
-        dx = space_to_depth_backward(dflat, saved)
-        return dx.reshape(T, N, *dx.shape[1:])
-
-    def to_frames(self, z: Array) -> tuple[Array, Any]:
-        """Patches (T, N, D, *G) as frames (T, N, C, *S)."""
-        T, N = z.shape[:2]
-        y, saved = depth_to_space_forward(
-            z.reshape(T * N, self.patch_depth, *self.patch_grid), patch=self.patch
-        )
-        return y.reshape(T, N, *y.shape[1:]), saved
-
-    def to_frames_backward(self, dy: Array, saved: Any) -> Array:
-        """The gradient of the patches."""
-        dz = depth_to_space_backward(frames_of(dy), saved)
-        return dz.reshape(*dy.shape[:2], self.depth, *self.grid)
 
     def predict(self, x: Array, horizon: int = 10, *, clips: int = 32) -> Array:
         """Forecast frames (horizon, N, C, *S) in [0, 1], a few clips at a time to bound the memory."""

@@ -17,9 +17,20 @@ from .activations import (
     tanh_backward,
     tanh_forward,
 )
+from .align import align_steps_backward, align_steps_forward
+from .attention import (
+    attend_backward,
+    attend_forward,
+    masked_softmax_backward,
+    masked_softmax_forward,
+    peak_softmax_backward,
+    peak_softmax_forward,
+)
 from .conv import conv_backward, conv_forward
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
+from .convolve import convolve_backward, convolve_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .deform_conv import deform_conv_backward, deform_conv_forward
 from .distillation import distillation_backward, distillation_forward
 from .dropout import dropout_backward, dropout_forward, dropout_mask
 from .embedding import embedding_backward, embedding_forward
@@ -49,6 +60,7 @@ from .losses import (
     mse_backward,
     mse_forward,
 )
+from .mean_score import mean_score_backward, mean_score_forward
 from .norm import (
     batch_norm_backward,
     batch_norm_forward,
@@ -75,6 +87,12 @@ from .pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from .sampling import sample_backward, sample_forward
+from .self_attention import (
+    SelfAttentionWeights,
+    self_attention_backward,
+    self_attention_forward,
+)
 from .windows import Geometry, Window, col2im, im2col
 
 __all__ = [
@@ -83,7 +101,12 @@ __all__ = [
     "PEEPHOLES",
     "Geometry",
     "LSTMState",
+    "SelfAttentionWeights",
     "Window",
+    "align_steps_backward",
+    "align_steps_forward",
+    "attend_backward",
+    "attend_forward",
     "avg_pool_backward",
     "avg_pool_forward",
     "batch_norm_backward",
@@ -97,8 +120,12 @@ __all__ = [
     "conv_forward",
     "conv_transpose_backward",
     "conv_transpose_forward",
+    "convolve_backward",
+    "convolve_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
+    "deform_conv_backward",
+    "deform_conv_forward",
     "depth_to_space_backward",
     "depth_to_space_forward",
     "distillation_backward",
@@ -138,12 +165,22 @@ __all__ = [
     "lstm_gates_forward",
     "mae_backward",
     "mae_forward",
+    "masked_softmax_backward",
+    "masked_softmax_forward",
     "max_pool_backward",
     "max_pool_forward",
+    "mean_score_backward",
+    "mean_score_forward",
     "mse_backward",
     "mse_forward",
+    "peak_softmax_backward",
+    "peak_softmax_forward",
     "relu_backward",
     "relu_forward",
+    "sample_backward",
+    "sample_forward",
+    "self_attention_backward",
+    "self_attention_forward",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_forward",

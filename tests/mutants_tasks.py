@@ -60,4 +60,4 @@ FILMS = [
     Mutant("the lost frame is seen", "tasks.interpolate:without_the_lost", "seen[LOST] = 0", "pass", test(test_tasks_films.test_the_lost_frame_cannot_be_seen)),
 ]  # fmt: skip
 
-FILM_TASKS = {"Distillation": DISTILLATION, "Area under the curve": AREA, "Clips of the tasks": FILMS}
+TASKS = {"Distillation": DISTILLATION, "Area under the curve": AREA, "Clips of the tasks": FILMS}

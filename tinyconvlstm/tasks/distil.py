@@ -7,7 +7,8 @@ the teacher's softened answers, which also say which motions are alike:
     loss = (1 - w) CE(label, softmax(x)) + w T^2 KL(softmax(v / T), softmax(x / T)),     T = 2, w = 0.5
 
 The baseline is the same student, from the same start, on the same clips for as many steps, without the
-teacher. Multiply-accumulates are those of `Layer.cost`, the whole network's, for one clip.
+teacher. Labels are plentiful here, and it does as well or better: what this shows is that a light network
+can take over the teacher's answers. Multiply-accumulates are `Layer.cost`'s, of the whole network, a clip.
 
 Goal: accuracy within two points of the teacher's, at a quarter of its multiply-accumulates or less.
 Source: Hinton, Vinyals & Dean 2015, arXiv 1503.02531.

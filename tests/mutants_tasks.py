@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_distillation, test_metrics, test_tasks_films
+from . import test_distillation, test_metrics, test_tasks_films, test_tasks_frames
 from .killers import gradient, test
 from .mutation import Mutant
 
@@ -38,7 +38,7 @@ AREA = [
 DRAWN = test(test_tasks_films.test_draw_digits_agrees_with_moving_digits)
 RECALL = test(test_tasks_films.test_recall_by_going_through_all_pairs)
 KEYS = test(test_tasks_films.test_key_frames_by_hand)
-DENSITY = test(test_tasks_films.test_the_density_sums_to_the_number_of_digits)
+DENSITY = test(test_tasks_frames.test_the_density_sums_to_the_number_of_digits)
 ERRORS = test(test_tasks_films.test_relative_errors_by_hand)
 FILMS = [
     Mutant("the last digit drawn hides the others", "data.drawing:draw_digits", "np.maximum(windows[at], patch.reshape(-1, side + 1, side + 1))", "patch.reshape(-1, side + 1, side + 1)", DRAWN),
@@ -57,7 +57,7 @@ FILMS = [
     Mutant("smallest errors make the score", "tasks.anomaly:score", "[-WORST:]", "[:WORST]", ERRORS),
     Mutant("error of the frame before", "tasks.anomaly:errors", "(forecast - frames[1:]) ** 2", "(forecast - frames[:-1]) ** 2", ERRORS),
     Mutant("anomaly a frame too late", "tasks.anomaly:clips", "t - since + 1, 0", "t - since, 0", test(test_tasks_films.test_a_strange_clip_is_the_ordinary_one_until_its_change, 1)),
-    Mutant("the lost frame is seen", "tasks.interpolate:without_the_lost", "seen[LOST] = 0", "pass", test(test_tasks_films.test_the_lost_frame_cannot_be_seen)),
+    Mutant("the lost frame is seen", "tasks.interpolate:without_the_lost", "seen[LOST] = 0", "pass", test(test_tasks_frames.test_the_lost_frame_cannot_be_seen)),
 ]  # fmt: skip
 
 TASKS = {"Distillation": DISTILLATION, "Area under the curve": AREA, "Clips of the tasks": FILMS}

@@ -31,7 +31,7 @@ from .outcome import Outcome
 
 CANVAS, RADIUS, SCENES, FRAMES = (24, 24), 5.0, 4, 32
 SHORTEST, APART, EARLY = 5, 3, 3  # frames: of a scene at least; between key frames at least; that cover a cut
-KINDS = ("disc", "ring", "cross", "bar")
+KINDS = ("disc", "ring", "cross")
 
 
 class Clips(NamedTuple):

@@ -2,9 +2,12 @@
 
 Goal: on all 5 seeds a held-out mean squared error of at most 0.0007, in no more than 256,000 training sequences:
 what a NumPy implementation of the same size reports for its best seed (8 cells; 0.0007, 0.0008, 0.0046, 0.0009
-and 0.0009 on 5 seeds, all after 256,000 sequences). Rows and targets as there: numbers in [-1, 1), one marked in each
-half, the target their plain sum. Hochreiter & Schmidhuber 1997 scale the target to 0.5 + sum / 4 and take a row for
-processed where the error is below 0.04, which is 0.16 here; the share of such rows is reported beside it.
+and 0.0009 on 5 seeds, all after 256,000 sequences). Training stops when 2000 held-out rows have that error; it is then
+measured on 2000 others, on which the mean of the seeds has to be as small.
+
+Rows and targets as there: numbers in [-1, 1), one marked in each half, the target their plain sum. Hochreiter &
+Schmidhuber 1997 scale the target to 0.5 + sum / 4 and take a row for processed where the error is below 0.04, which is
+0.16 here; the share of such rows is reported beside it.
 
 Baseline: an Elman network with as many parameters, trained and tested on the same rows; the published one, with 8
 units, stays at 0.0706 after 160,000 sequences. An answer of 0 has an error of 2/3, the second number alone of 1/3.
@@ -26,6 +29,7 @@ from .learn import regression
 from .outcome import Outcome
 from .race import TEST, TRAIN, Look, Race, draw_curves, lstm, race, rnn, seeds_of, tally
 
+FRESH = 3  # stream of the rows that are looked at once, in the end
 SEEDS, CELLS, LENGTH, SIZE, LIMIT, EVERY, HELD_OUT = 5, 8, 100, 32, 160_000, 3200, 2000
 LR = {"LSTM": 0.02, "RNN": 0.003}  # the best of a few on seeds from 10; both fall along a cosine
 FORGET_BIAS = 3.0
@@ -59,27 +63,27 @@ def raced(name: str, seed: int, limit: int, every: int, progress: bool) -> Race:
 
 def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
     """What all trainings together show."""
-    tests = {each.seed: held_out(each.seed) for each in races["LSTM"]}
-    last = {name: [each.curve[-1][1] for each in found] for name, found in races.items()}
+    tests = {each.seed: held_out(each.seed, FRESH) for each in races["LSTM"]}
     errors = {
-        name: np.concatenate([abs(each.model(tests[each.seed][0]) - tests[each.seed][1]) for each in found])
+        name: np.stack([abs(each.model(tests[each.seed][0]) - tests[each.seed][1]) for each in found])
         for name, found in races.items()
     }
+    last = {name: (error**2).mean(axis=(1, 2)) for name, error in errors.items()}
     sums = np.concatenate([test[1] for test in tests.values()])
     second = np.concatenate([second_number(test[0]) for test in tests.values()])
     return Outcome(
         "adding",
         f"mean squared error on {HELD_OUT} held-out rows of {LENGTH}, mean of the seeds",
         {
-            f"LSTM, {CELLS} cells": float(np.mean(last["LSTM"])),
-            "Elman network, equal parameters": float(np.mean(last["RNN"])),
+            f"LSTM, {CELLS} cells": float(last["LSTM"].mean()),
+            "Elman network, equal parameters": float(last["RNN"].mean()),
             "published LSTM, 8 cells": PUBLISHED,
             "published Elman network, 8 units": PUBLISHED_RNN,
             "the second number alone": float(((sums - second) ** 2).mean()),
             "always 0": float((sums**2).mean()),
         },
-        f"at most {PUBLISHED} on every seed, in at most {BUDGET} sequences",
-        all(each.solved for each in races["LSTM"]),
+        f"at most {PUBLISHED}, reached on every seed in at most {BUDGET} sequences",
+        all(each.solved for each in races["LSTM"]) and float(last["LSTM"].mean()) <= PUBLISHED,
         lambda: picture(races, tests[races["LSTM"][0].seed]),
         {
             f"LSTM at most {PUBLISHED}": tally(races["LSTM"]),
@@ -117,9 +121,9 @@ def training(seed: int, step: int) -> tuple[Array, Array]:
     return adding(np.random.default_rng([seed, TRAIN, step]), SIZE, length=LENGTH)
 
 
-def held_out(seed: int) -> tuple[Array, Array]:
-    """The test rows."""
-    return adding(np.random.default_rng([seed, TEST]), HELD_OUT, length=LENGTH)
+def held_out(seed: int, stream: int = TEST) -> tuple[Array, Array]:
+    """Rows that are not trained on."""
+    return adding(np.random.default_rng([seed, stream]), HELD_OUT, length=LENGTH)
 
 
 def look(model: Any, test: tuple[Array, Array]) -> Look:

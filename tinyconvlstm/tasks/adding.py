@@ -143,13 +143,18 @@ def picture(races: dict[str, list[Race]], test: tuple[Array, Array]) -> Any:
         width_ratios=[1, 1.5],
     )
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
-    draw_curves(axes["race"], contestants, score="held-out mean squared error", published=BUDGET)
+    draw_curves(
+        axes["race"],
+        contestants,
+        title="The adding problem: every seed's training, a dot where it was solved",
+        score="held-out mean squared error",
+        published=BUDGET,
+    )
     axes["race"].set_yscale("log")
     axes["race"].axhline(PUBLISHED, color="0.3", ls=":", lw=1)
     axes["race"].text(
-        0, PUBLISHED * 1.1, f"published error, {PUBLISHED}", color="0.3", fontsize=9, va="bottom"
+        BUDGET, PUBLISHED * 1.1, f"published: {PUBLISHED} ", color="0.3", fontsize=9, va="bottom", ha="right"
     )
-    axes["race"].set_title("The adding problem: every seed's training, a dot where it was solved", loc="left")
     xs, sums = test
     for (name, found), color in zip(contestants.items(), ("#1f6fb4", "#c46a1b"), strict=True):
         axes["answers"].plot(
@@ -166,18 +171,25 @@ def picture(races: dict[str, list[Race]], test: tuple[Array, Array]) -> Any:
     axes["answers"].set_ylabel("answer")
     axes["answers"].legend(frameon=False, fontsize=8, loc="upper left")
     axes["answers"].set_title(f"300 held-out rows, seed {races['LSTM'][0].seed}", fontsize=10, loc="left")
-    steps = np.arange(len(xs))
-    axes["row"].bar(steps, xs[:, 0, 0], color=np.where(xs[:, 0, 1] > 0, "#c46a1b", "0.8"), width=1)
+    steps, n = np.arange(len(xs)), int(abs(sums).argmax())
+    axes["row"].bar(steps, xs[:, n, 0], color=np.where(xs[:, n, 1] > 0, "#c46a1b", "0.8"), width=1)
     axes["row"].set_xlim(-0.5, len(xs) - 0.5)
     axes["row"].set_xticks([])
     axes["row"].set_ylabel("number")
-    axes["row"].set_title("One row, its marked numbers, and the cell states c", fontsize=10, loc="left")
-    tape = races["LSTM"][0].model.parts["0"].forward(xs[:, :1])[1].tape
+    axes["row"].set_title("One row, its marked numbers; below, the cell states c", fontsize=10, loc="left")
+    tape = races["LSTM"][0].model.parts["0"].forward(xs[:, n : n + 1])[1].tape
     cells = np.array([step.gates.c[0] for step in tape.steps])
-    reach = abs(cells).max()
-    shown = axes["cells"].imshow(cells.T, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    cells /= abs(cells).max(axis=0)
+    shown = axes["cells"].imshow(cells.T, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     axes["cells"].set_ylabel("cells")
     axes["cells"].set_yticks([])
     axes["cells"].set_xlabel("step")
-    figure.colorbar(shown, ax=axes["cells"], location="bottom", shrink=0.6, pad=0.02)
+    figure.colorbar(
+        shown,
+        ax=axes["cells"],
+        location="bottom",
+        shrink=0.6,
+        pad=0.02,
+        label="c, each cell scaled to its own largest",
+    )
     return figure

@@ -139,15 +139,17 @@ def picture(races: dict[str, list[Race]], test: tuple[Array, Array]) -> Any:
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     above, *below = figure.subplots(4, 1, height_ratios=[2.2, 1, 1, 1])
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
-    draw_curves(above, contestants, score="held-out cross-entropy\n(share of the memoryless level)")
+    draw_curves(
+        above,
+        contestants,
+        title=f"Copying {LETTERS} letters after {DELAY} steps: a line a seed, a dot where solved",
+        score="held-out cross-entropy\n(share of the memoryless level)",
+    )
     above.set_yscale("log")
     above.axhline(1, color="0.4", ls=":", lw=1)
     above.axhline(SHARE, color="0.4", ls="--", lw=1)
     above.text(0, 1.04, "without a memory", color="0.4", fontsize=9, va="bottom")
     above.text(0, SHARE * 1.04, "solved", color="0.4", fontsize=9, va="bottom")
-    above.set_title(
-        f"Copying {LETTERS} letters after {DELAY} steps: a line a seed, a dot where solved", loc="left"
-    )
     xs, labels = test
     rows = {"input": xs[:, 0].T, **{name: chances(races[name][0].model, xs[:, :1]) for name in races}}
     for axis, (name, row) in zip(below, rows.items(), strict=True):

@@ -143,7 +143,7 @@ def picture(races: dict[str, list[Race]], test: tuple[Array, Array]) -> Any:
         above,
         contestants,
         title=f"Copying {LETTERS} letters after {DELAY} steps: a line a seed, a dot where solved",
-        score="held-out cross-entropy\n(share of the memoryless level)",
+        score="nats, as a share of\nthe memoryless level",
     )
     above.set_yscale("log")
     above.axhline(1, color="0.4", ls=":", lw=1)

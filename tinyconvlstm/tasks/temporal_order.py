@@ -131,7 +131,8 @@ def picture(races: dict[str, list[Race]], test: OrderBatch) -> Any:
         published=PUBLISHED,
     )
     above.axhline(1 / len(CLASSES), color="0.6", ls=":", lw=1)
-    above.text(LIMIT, 0.265, "chance", color="0.4", ha="right", fontsize=9)
+    right = above.get_yaxis_transform()  # along x in shares of the axis
+    above.text(1, 0.17, "chance", color="0.4", ha="right", fontsize=9, transform=right)
     above.set_ylim(0, 1.05)
     layer = races["LSTM"][0].model.parts["0"]
     for axis, label in zip(below, range(len(CLASSES)), strict=True):

@@ -103,3 +103,20 @@ def test_bad_shapes(initialise: Any, rng: np.random.Generator) -> None:
         initialise(rng, (6, 2, 3), gates=4)
     with pytest.raises(ValueError, match="gates is 0"):
         initialise(rng, (6, 2, 3), gates=0)
+
+
+def test_chrono_bias_spreads_memories_over_the_wanted_lengths(rng: np.random.Generator) -> None:
+    b = init.chrono_bias(rng, 4000, 50, np.float64).reshape(4, -1)
+    i, f, g, o = b
+    assert not g.any()
+    assert not o.any()
+    np.testing.assert_array_equal(i, -f)
+    u = np.exp(f)  # even from 1 to 49
+    assert 1 <= u.min() < 1.1
+    assert 48.9 < u.max() < 49
+    assert abs(u.mean() - 25) < 1
+    keeps = 1 / (1 + np.exp(-f))  # a share 1 - 1 / (u + 1) a step
+    np.testing.assert_allclose(1 / (1 - keeps), u + 1)
+    assert init.chrono_bias(rng, 3, 9).dtype == np.float32
+    with pytest.raises(ValueError, match="longest 1, expected at least 1 and at least 2"):
+        init.chrono_bias(rng, 3, 1)

@@ -21,7 +21,11 @@ def test_training_and_test_rows_differ():
     assert xs.shape == (100, 2000, 2)
     seen = {adding.training(0, step)[0][:, n].tobytes() for step in range(20) for n in range(32)}
     assert len(seen) == 640
-    assert not seen & {xs[:, n].tobytes() for n in range(2000)}
+    looked, fresh = (
+        {rows[:, n].tobytes() for n in range(2000)} for rows in (xs, adding.held_out(0, adding.FRESH)[0])
+    )
+    assert not seen & looked
+    assert not fresh & (seen | looked)
     np.testing.assert_allclose(sums[:, 0], (xs[..., 0] * xs[..., 1]).sum(axis=0), atol=1e-6)
 
 

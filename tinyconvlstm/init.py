@@ -134,6 +134,28 @@ def lstm_bias(features: int, forget_bias: float = 1.0, dtype: Any = np.float32) 
     return b.reshape(-1)
 
 
+def chrono_bias(rng: np.random.Generator, features: int, longest: int, dtype: Any = np.float32) -> Array:
+    """The bias of an LSTM's gates for memories of 1 to `longest` steps: f forgets, i writes, as slowly as that.
+
+        b_f = log u,  u uniform in [1, longest - 1)        b_i = -b_f        b_g = b_o = 0
+
+    Args:
+        rng: where the numbers come from.
+        features: F, channels of the state.
+        longest: steps that the longest memory has to last, at least 2.
+        dtype: of the result.
+    Returns:
+        (4F,) in the order of `GATES`.
+    Source: Tallec, Ollivier 2018, "Can recurrent neural networks warp time?", arXiv 1804.11188, equation 16.
+    """
+    if features < 1 or longest < 2:
+        raise ValueError(f"features is {features} and longest {longest}, expected at least 1 and at least 2")
+    b = np.zeros((len(GATES), features), dtype)
+    b[GATES.index("f")] = np.log(rng.uniform(1, longest - 1, features))
+    b[GATES.index("i")] = -b[GATES.index("f")]
+    return b.reshape(-1)
+
+
 def fans(shape: Shape, gates: int = 1) -> tuple[int, int]:
     """(fan_in, fan_out) of one gate's block of a weight (gates * F, C, *K)."""
     if len(shape) < 2 or min(shape) < 1:

@@ -158,7 +158,12 @@ def tally(races: Sequence[Race], *, milder: bool = False) -> str:
 
 
 def draw_curves(
-    axis: Any, contestants: Mapping[str, Sequence[Race]], *, score: str, published: float | None = None
+    axis: Any,
+    contestants: Mapping[str, Sequence[Race]],
+    *,
+    title: str,
+    score: str,
+    published: float | None = None,
 ) -> None:
     """Every race's score against the sequences seen; a dot where it was solved, a line at the published count."""
     for (name, races), color in zip(contestants.items(), ("#1f6fb4", "#c46a1b"), strict=True):
@@ -168,8 +173,9 @@ def draw_curves(
             if each.solved is not None:
                 axis.plot(xs[-1], ys[-1], "o", color=color, ms=5)
     if published is not None:
-        axis.axvline(published, color="0.3", ls="--", lw=1, label=f"published: {published:.0f}")
+        axis.axvline(published, color="0.3", ls="--", lw=1, label=f"published: {published:,.0f}")
+    axis.set_title(title, loc="left", pad=24)  # the legend stands between it and the axes
     axis.set_xlabel("training sequences")
     axis.set_ylabel(score)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=3, fontsize=9)

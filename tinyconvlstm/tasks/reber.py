@@ -136,9 +136,12 @@ def picture(races: dict[str, list[Race]], test: ReberBatch) -> Any:
     above, below = figure.subplots(2, 1, height_ratios=[1.1, 1])
     contestants = {"LSTM": races["LSTM"], "Elman network, equal parameters": races["RNN"]}
     draw_curves(
-        above, contestants, score="held-out strings right\nat every step (share)", published=PUBLISHED
+        above,
+        contestants,
+        title="Embedded Reber grammar: every seed's training, a dot where it was solved",
+        score="held-out strings right\nat every step (share)",
+        published=PUBLISHED,
     )
-    above.set_title("Embedded Reber grammar: every seed's training, a dot where it was solved", loc="left")
 
     n = int(np.argsort(test.lengths, kind="stable")[3 * len(test.lengths) // 4])
     T = int(test.lengths[n])

@@ -126,7 +126,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
             model,
             per_step(),
             batch,
-            steps=2 if quick else 350,
+            steps=2 if quick else 300,
             lr=1e-2,
             seed=seed,
             progress=progress,

@@ -176,5 +176,5 @@ def test_what_does_not_fit_is_named():
         dtw(np.zeros((3, 2)), np.zeros((4, 1, 3)))
     with pytest.raises(ValueError, match=r"lengths is \[0\], expected 1 numbers from 1 to 4"):
         dtw(np.zeros((3, 2)), np.zeros((4, 1, 2)), [0])
-    with pytest.raises(ValueError, match="states is 9, expected 1..8"):
+    with pytest.raises(ValueError, match=r"states is 9, expected 1\.\.8"):
         fit_hmm(np.zeros((4, 2, 1)), states=9)

@@ -22,7 +22,8 @@ def test_labels_follow_from_the_positions():
     assert made.positions.max() <= task.CANVAS - 1 - task.RADIUS + 1e-9
 
 
-def test_the_disc_is_drawn_where_it_is():
+def test_the_disc_is_drawn_where_it_is(monkeypatch):
+    monkeypatch.setattr(task, "NOISE", 0.1)
     made = task.clips("validation", 0, 10)
     frames = made.x.reshape(task.FRAMES, 10, task.CANVAS, task.CANVAS)
     ink = np.where(frames > 0.4, frames, 0)
@@ -53,7 +54,7 @@ def test_both_correct_forms_of_the_head_and_the_wrong_one(rng):
         Recurrent(LSTMCell(8, 4), return_sequences=False),
         TimeDistributed(Sequential(Dense(4, 5), softmax)),
     )
-    with pytest.raises(ValueError, match="there is no time axis.*return_sequences=True"):
+    with pytest.raises(ValueError, match=r"there is no time axis.*return_sequences=True"):
         wrong(x)
 
 

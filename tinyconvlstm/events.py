@@ -8,6 +8,7 @@ overlaps it enough, and no better one took it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def runs(labels: Any, background: int = 0) -> list[Event]:
     if labels.ndim != 1:
         raise ValueError(f"labels.shape is {labels.shape}, expected (T,)")
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    pairs = zip(edges, edges[1:], strict=False)
+    pairs = pairwise(edges)
     return [Event(b, e, int(labels[b])) for b, e in pairs if e > b and labels[b] != background]
 
 

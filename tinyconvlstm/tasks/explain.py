@@ -6,8 +6,8 @@ right answer falls when a patch is covered. The measure is the share of the map'
 pixels (grown by two pixels, as a convolution sees that far), beside the object's share of the area, which is
 what an even map would have.
 
-Goal: both maps put at least twice the even map's share on the object, and the map of a trained network more than that of an
-untrained one.
+Goal: both maps put at least twice the even map's share on the object, and the saliency of a
+trained network more than that of an untrained one.
 """
 
 from __future__ import annotations
@@ -39,12 +39,18 @@ def clips(split: str, index: int, size: int, *, seed: int = 0) -> tuple[Array, A
     step *= np.minimum(1, 1.8 / np.maximum(np.hypot(*step.T), 1e-9))[:, None]
     where = start + step * np.arange(FRAMES)[:, None, None]  # (T, N, 2)
     shape = np.stack(
-        [draw_shape(KINDS[k], where[:, n], canvas=(CANVAS, CANVAS), radius=RADIUS) for n, k in enumerate(labels)], 1
+        [
+            draw_shape(KINDS[k], where[:, n], canvas=(CANVAS, CANVAS), radius=RADIUS)
+            for n, k in enumerate(labels)
+        ],
+        1,
     )
     x = shape + 0.1 * rng.standard_normal(shape.shape).astype(np.float32)
     for n in range(size):
         for row, column in rng.integers(0, CANVAS - 2, (5, 2)):  # squares of 2 x 2 that stand still
-            x[:, n, row : row + 2, column : column + 2] = np.maximum(x[:, n, row : row + 2, column : column + 2], 0.9)
+            x[:, n, row : row + 2, column : column + 2] = np.maximum(
+                x[:, n, row : row + 2, column : column + 2], 0.9
+            )
     return x[:, :, None], labels, shape > 0
 
 
@@ -124,13 +130,21 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
 
 
 def draw(
-    x: Array, labels: Array, there: Array, salient: Array, covered: Array, field: Array, gates: dict[str, Array]
+    x: Array,
+    labels: Array,
+    there: Array,
+    salient: Array,
+    covered: Array,
+    field: Array,
+    gates: dict[str, Array],
 ) -> Any:
     """Clips with saliency frame by frame and occlusion; gates over time; what one unit sees."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 12), facecolor="white", layout="constrained")
-    figure.suptitle("Where does the classifier look? Saliency, occlusion, gates and the receptive field", fontsize=14)
+    figure: Any = Figure(figsize=(12, 12), facecolor="white", layout="constrained")
+    figure.suptitle(
+        "Where does the classifier look? Saliency, occlusion, gates and the receptive field", fontsize=14
+    )
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.5, 1), hspace=0.04)
     axes = upper.subplots(3, FRAMES + 1)
     chosen = [int(np.flatnonzero(labels == k)[0]) for k in np.unique(labels)[:3]]

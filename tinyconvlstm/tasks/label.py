@@ -31,6 +31,7 @@ from .steps import per_step
 KINDS = ("rest", "left", "right", "up", "down")
 WAYS = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
 CANVAS, FRAMES, RADIUS = 12, 40, 2.2
+NOISE = 0.4  # standard deviation, ink is 1
 SPLITS = ("train", "validation", "test")
 
 
@@ -50,10 +51,10 @@ def clips(split: str, index: int, size: int, *, seed: int = 0) -> Clips:
     for n in range(size):
         place, t = rng.uniform(low, high, 2), 0
         while t < FRAMES:
-            rest = rng.integers(2, 6)
+            rest = int(rng.integers(2, 6))
             positions[t : t + rest, n] = place
             t += rest
-            long, kind, pace = rng.integers(3, 8), rng.integers(1, 5), rng.uniform(0.7, 1.2)
+            long, kind, pace = int(rng.integers(3, 8)), int(rng.integers(1, 5)), float(rng.uniform(0.7, 1.2))
             step = pace * np.array(WAYS[kind])
             room = (high - place if step.sum() > 0 else place - low)[np.flatnonzero(step)[0]]
             if room < 3 * pace:
@@ -65,8 +66,9 @@ def clips(split: str, index: int, size: int, *, seed: int = 0) -> Clips:
                     positions[t, n], labels[t, n] = place, kind
                     t += 1
     drawn = draw_shape("disc", positions, canvas=(CANVAS, CANVAS), radius=RADIUS)
-    x = drawn.reshape(FRAMES, size, -1) + 0.1 * rng.standard_normal((FRAMES, size, CANVAS**2)).astype(np.float32)
-    return Clips(x.astype(np.float32), labels, positions)
+    x = drawn.reshape(FRAMES, size, -1)
+    x = x + NOISE * rng.standard_normal(x.shape).astype(np.float32)
+    return Clips(x, labels, positions)
 
 
 def stacked(seed: int = 0) -> Sequential:
@@ -132,13 +134,15 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
     )
 
 
-def draw(test: Clips, p: dict[str, Array], found: dict[str, list[list[Event]]], truth: list[list[Event]]) -> Any:
+def draw(
+    test: Clips, p: dict[str, Array], found: dict[str, list[list[Event]]], truth: list[list[Event]]
+) -> Any:
     """One clip: frames, the probabilities over time, and the events found beside the true ones."""
     from matplotlib.figure import Figure
 
     n = int(np.argmax([len({e.kind for e in each}) for each in truth]))
     colours = ("#bbbbbb", "#0072b2", "#d55e00", "#009e73", "#cc79a7")
-    figure = Figure(figsize=(13, 7.6), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(13, 7.6), facecolor="white", layout="constrained")
     figure.suptitle("What happens in every frame, and the events it makes", fontsize=14)
     axes = figure.subplots(4, 1, height_ratios=(0.55, 1, 1, 1))
     chosen = range(0, FRAMES, 2)

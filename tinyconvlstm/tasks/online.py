@@ -145,7 +145,7 @@ def draw(
     p = p / p.sum(axis=2, keepdims=True)
     truth = p[:, np.arange(len(labels)), labels]
     n = int(np.argmax(truth[-1] - truth[0]))
-    figure = Figure(figsize=(12, 8), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(12, 8), facecolor="white", layout="constrained")
     figure.suptitle(
         f"Which digit hides in the noise? It is a {labels[n]}; belief after every frame", fontsize=14
     )

@@ -131,7 +131,7 @@ def draw(test: Array, suggestions: dict[str, Array], found: dict[str, Array], ce
     from matplotlib.figure import Figure
 
     colours = ("#0072b2", "#d55e00", "#009e73", "#999999")
-    figure = Figure(figsize=(12, 7.6), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(12, 7.6), facecolor="white", layout="constrained")
     figure.suptitle(
         "What will they watch next? Two series in turn, and each suggestion before it is watched", fontsize=14
     )

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..backend import Array
 from ..cells import LSTMCell
-from ..layers import Bidirectional, Dense, Layer, Sequential
+from ..layers import Bidirectional, Dense, Sequential
 from ..models.classic import fit_hmm, log_likelihood, nearest_by_dtw
 from .learn import accuracy, classification, fit
 from .outcome import Outcome
@@ -84,7 +84,7 @@ def backwards(steps: Array, lengths: Array) -> Array:
     return -np.take_along_axis(steps, np.where(t < lengths, lengths - 1 - t, t)[..., None], axis=0)
 
 
-def build(seed: int = 0) -> Layer:
+def build(seed: int = 0) -> Reader:
     """An LSTM each way, and a dense layer on both last states."""
     rng = np.random.default_rng(seed)
     both = Bidirectional(LSTMCell(2, 32, rng=rng), LSTMCell(2, 32, rng=rng), return_sequences=False)
@@ -146,7 +146,7 @@ def draw(test: Paths, said: dict[str, Array]) -> Any:
     """Trajectories of each kind, and who takes which for which."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7.4), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(12, 7.4), facecolor="white", layout="constrained")
     figure.suptitle("Whose trajectory is it? Four kinds, and who takes which for which", fontsize=14)
     upper, lower = figure.subfigures(2, 1, height_ratios=(0.8, 1), hspace=0.04)
     for k, ax in enumerate(upper.subplots(1, len(KINDS))):

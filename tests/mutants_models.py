@@ -8,7 +8,6 @@ from . import (
     test_classifiers,
     test_clips,
     test_conv,
-    test_events,
     test_hand_features,
     test_three_stream,
 )
@@ -67,11 +66,7 @@ FUSION = [
     Mutant("a sample left without any stream", "models.three_stream:dropped", "|= mask.any(axis=0)", "&= mask.any(axis=0)", SPARSE),
 ]  # fmt: skip
 
-PEAKS = test(test_events.test_suppression_takes_the_best_first_and_leaves_what_is_near)
 DATA = [
-    Mutant("events may touch", "events:peaks_in_time", "abs(t - other) >= apart", "abs(t - other) > 0", PEAKS),
-    Mutant("the weakest first", "events:peaks_in_time", "np.argsort(-scores", "np.argsort(scores", PEAKS),
-    Mutant("an event detected twice counts twice", "events:match_events", "right, i, j = right + 1, i + 1, j + 1", "right, i = right + 1, i + 1", test(test_events.test_an_event_counts_once)),
     Mutant("a flow flipped like a picture", "data.augment:flip_clips", "*= -1", "*= 1", test(test_augment.test_a_flipped_flow_tells_what_the_flipped_frames_show, "rows, columns", 4)),
     Mutant("rows and columns of a flow exchanged", "data.augment:flip_clips", "(axis == 4) if rows_first", "(axis == 3) if rows_first", test(test_augment.test_a_flipped_flow_tells_what_the_flipped_frames_show, "rows, columns", 4)),
     Mutant("a crop for every frame's own place", "data.augment:crop_clips", "x[:, n, :, i : i + h, j : j + w]", "x[:, n, :, j : j + h, i : i + w]", test(test_augment.test_crop_cuts_where_it_is_told)),
@@ -83,5 +78,5 @@ DATA = [
 MODELS: dict[str, list[Mutant]] = {
     "Networks for clips": NETWORKS,
     "Fusion of streams": FUSION,
-    "Events, augmentation, features by hand": DATA,
+    "Augmentation, features by hand, convolution": DATA,
 }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from .mutants_algorithmic import ALGORITHMICS
 from .mutants_attention import ATTENTION
 from .mutants_backward import BACKWARD
 from .mutants_deformable import DEFORMABLES
+from .mutants_films import TASKS as FILMS
 from .mutants_forward import FORWARD
 from .mutants_gpu import GPU
 from .mutants_interop import INTEROP
 from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
-from .mutants_tasks import TASKS
 from .mutants_variants import VARIANTS
 from .mutants_words import TASKS as WORDS
 from .mutation import Mutant, killed
@@ -27,7 +28,8 @@ TABLES: dict[str, list[Mutant]] = {
     **ATTENTION,
     **DEFORMABLES,
     **INTEROP,
-    **TASKS,
+    **FILMS,
+    **ALGORITHMICS,
     **WORDS,
 }
 ALL: list[Mutant] = [mutant for table in TABLES.values() for mutant in table]

@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from . import test_classifiers, test_clips, test_three_stream
+from . import (
+    test_augment,
+    test_classifiers,
+    test_clips,
+    test_conv,
+    test_hand_features,
+    test_three_stream,
+)
 from .killers import gradient, test
 from .mutation import Killer, Mutant
 
@@ -59,7 +66,17 @@ FUSION = [
     Mutant("a sample left without any stream", "models.three_stream:dropped", "|= mask.any(axis=0)", "&= mask.any(axis=0)", SPARSE),
 ]  # fmt: skip
 
+DATA = [
+    Mutant("a flow flipped like a picture", "data.augment:flip_clips", "*= -1", "*= 1", test(test_augment.test_a_flipped_flow_tells_what_the_flipped_frames_show, "rows, columns", 4)),
+    Mutant("rows and columns of a flow exchanged", "data.augment:flip_clips", "(axis == 4) if rows_first", "(axis == 3) if rows_first", test(test_augment.test_a_flipped_flow_tells_what_the_flipped_frames_show, "rows, columns", 4)),
+    Mutant("a crop for every frame's own place", "data.augment:crop_clips", "x[:, n, :, i : i + h, j : j + w]", "x[:, n, :, j : j + h, i : i + w]", test(test_augment.test_crop_cuts_where_it_is_told)),
+    Mutant("angles modulo a whole turn", "data.hand_features:oriented_gradients", "% bins  #", "% (2 * bins)  #", test(test_hand_features.test_an_angle_between_two_bins_is_shared_and_the_last_bins_neighbour_is_the_first)),
+    Mutant("convolution that does not flip", "ops.convolve:convolve_forward", "mirrored(w)", "w", test(test_conv.test_convolve_flips_and_conv_does_not, backend="numpy", rank=1)),
+    Mutant("dw not flipped back", "ops.convolve:convolve_backward", "mirrored(dw)", "dw", gradient("convolve/2d strided, dilated, grouped")),
+]  # fmt: skip
+
 MODELS: dict[str, list[Mutant]] = {
     "Networks for clips": NETWORKS,
     "Fusion of streams": FUSION,
+    "Augmentation, features by hand, convolution": DATA,
 }

@@ -21,6 +21,7 @@ from tinyconvlstm.models import (
     conv3d_network,
     convlstm_classifier,
     factorised_network,
+    frame_network,
     lstm_classifier,
     lstm_labeller,
 )
@@ -176,3 +177,15 @@ def test_summary_counts_every_part():
     assert summary.params == model.count == 4 * 9 + 4 + 8 * 4 * 9 + 8 + 4 * 16 * (8 + 16 + 1) + 16 * 3 + 3
     macs = 20 * (1024 * 4 * 9 + 256 * 8 * 4 * 9) + 20 * 4 * 16 * 24 + 2 * 16 * 3
     assert summary.macs == macs
+
+
+def test_a_frame_network_that_keeps_places_knows_where_things_are():
+    shifted = np.zeros((2, 1, 16, 16), np.float32)
+    shifted[0, 0, 5:8, 5:8] = shifted[1, 0, 9:12, 9:12] = 1
+    blind, seeing = frame_network(1, (2, 3)), frame_network(1, (2, 3), keep_places=True)
+    assert blind(shifted).shape == (2, 3)
+    assert np.allclose(*blind(shifted), atol=1e-6)
+    assert seeing(shifted).shape == (2, 3 * 4 * 4)
+    assert not np.allclose(*seeing(shifted))
+    model = cnn_lstm(1, 3, features=(2, 3), hidden=4, size=(16, 18))
+    assert model(np.zeros((5, 2, 1, 16, 18), np.float32)).shape == (2, 3)

@@ -9,7 +9,7 @@ from tinyconvlstm.cli import main
 from tinyconvlstm.data.shapes import SHAPES, bounce, draw_shape
 from tinyconvlstm.data.three_stream import KINDS, MOTIONS, TONES, ThreeStreamClips
 from tinyconvlstm.tasks import TASKS, listing, task
-from tinyconvlstm.tasks.command import table
+from tinyconvlstm.tasks.command import keep, page
 from tinyconvlstm.tasks.learn import accuracy
 from tinyconvlstm.tasks.outcome import Outcome
 
@@ -43,29 +43,30 @@ def test_a_quick_task_leaves_a_picture_and_its_numbers(capsys, tmp_path):
     found = json.loads((tmp_path / "three-stream.json").read_text())
     assert set(found["scores"]) == {"all three streams", "without pictures", "without flow", "without sound"}
     assert (tmp_path / "three-stream.png").read_bytes().startswith(b"\x89PNG")
+    assert "short run, not judged" in (tmp_path / "index.md").read_text()
 
 
 def outcome(reached=True):
-    return Outcome(
-        "count",
-        "error | on 3 clips",
-        {"model": 0.25, "guess": 1.5},
-        "less",
-        reached,
-        lambda: None,
-        {"clips": "3"},
-        2,
-    )
+    from matplotlib.figure import Figure
+
+    scores = {"model": 0.25, "guess": 1.5}
+    return Outcome("count", "error | on 3 clips", scores, "less", reached, Figure, {"clips": "3"}, 2)
 
 
-def test_an_outcome_says_what_it_found():
+def test_an_outcome_says_what_it_found(tmp_path):
     text = str(outcome(False))
     assert "model  0.25" in text
     assert "guess  1.50" in text
     assert "NOT reached" in text
-    page = table([outcome()])
-    assert "| [count](#count) | error \\| on 3 clips | model 0.25 | guess 1.50 | less | yes |" in page
-    assert "![count](count.png)" in page
+    keep(outcome(), tmp_path, {"seed": 3, "quick": False})
+    shown = page(tmp_path)
+    assert "| [count](#count) | error \\| on 3 clips | model 0.25 | guess 1.50 | less | yes |" in shown
+    assert "![count](count.png)" in shown
+    assert "`tinyconvlstm task count --seed 3`" in shown
+    keep(outcome(False), tmp_path, {"seed": 3, "quick": False})
+    assert "**no**" in page(tmp_path)
+    keep(outcome(), tmp_path, {"seed": 3, "quick": True})
+    assert "not judged" in page(tmp_path)
 
 
 def test_accuracy():

@@ -6,9 +6,15 @@ import pytest
 from tinyconvlstm.data.drawing import draw_digits, split_digits
 from tinyconvlstm.data.moving_digits import MovingDigits
 from tinyconvlstm.data.shapes import draw_shape
-from tinyconvlstm.metrics import mse
-from tinyconvlstm.models.objective import forecast_loss_forward
-from tinyconvlstm.tasks import TASKS, anomaly, count, distil, forecast, interpolate, retrieve, summarise, task
+from tinyconvlstm.tasks import (
+    TASKS,
+    anomaly,
+    films,
+    interpolate,
+    retrieve,
+    summarise,
+    task,
+)
 
 MINE = ["anomaly", "count", "distil", "forecast", "generalise", "interpolate", "retrieve", "summarise"]
 
@@ -28,7 +34,12 @@ def test_a_quick_run_measures_and_draws(name):
     assert str(outcome).count("\n") >= 3
     figure = outcome.figure()
     figure.canvas.draw()
-    assert task(name).run(seed=3, quick=True, progress=False).to_dict() == outcome.to_dict()
+
+
+def test_a_seed_fixes_the_outcome():
+    first, same, other = (interpolate.run(seed=k, quick=True, progress=False).to_dict() for k in (5, 5, 6))
+    assert first == same
+    assert first["scores"] != other["scores"]
 
 
 @pytest.mark.slow
@@ -65,6 +76,33 @@ def test_split_digits_share_no_bitmap():
     assert not sets[0] & sets[1]
     assert not sets[0] & sets[2]
     assert not sets[1] & sets[2]
+
+
+# ---- what the tasks share
+
+
+def test_a_frame_predictor_looks_at_no_later_frame():
+    model, rng = films.frame_predictor(4, kernel=3, seed=1), np.random.default_rng(3)
+    x = rng.random((5, 3, 1, 8, 10)).astype(np.float32)
+    other = x.copy()
+    other[3:] = 0
+    y, z = model(x), model(other)
+    assert y.shape == x.shape
+    np.testing.assert_array_equal(y[:3], z[:3])
+    assert abs(y[3] - z[3]).max() > 1e-5
+    np.testing.assert_allclose(films.in_parts(model, x, clips=2), y, rtol=1e-5, atol=1e-6)
+    states = films.without_last(model)(x)
+    assert states.shape == (5, 3, 4, 4, 5)
+    np.testing.assert_allclose(model.parts["decode"](states), y, rtol=1e-5, atol=1e-6)
+
+
+def test_headings_point_everywhere_at_the_speeds_asked_for():
+    v = films.headings(films.rng_of(0, "test", 0), 4000, 1.0, 3.0)
+    speed = np.linalg.norm(v, axis=1)
+    assert 1 <= speed.min() < 1.01
+    assert 2.99 < speed.max() <= 3
+    quarter = np.histogram(np.arctan2(v[:, 0], v[:, 1]), 4, (-np.pi, np.pi))[0]
+    assert abs(quarter - 1000).max() < 120
 
 
 # ---- anomaly
@@ -194,8 +232,8 @@ def test_key_frames_by_hand():
     scores = np.array([[9, 0, 5, 4, 0, 0, 3, 2, 1, 0]], float).T
     np.testing.assert_array_equal(summarise.peaks(scores, 3), [[0, 3, 6]])  # 2 is too near to frame 0
     np.testing.assert_array_equal(summarise.equally_spaced(10, 2, 2), [[2, 7], [2, 7]])
-    keys, cuts = np.array([[0, 6, 11]]), np.array([[5, 11, 12]])
-    np.testing.assert_array_equal(summarise.covered(keys, cuts), [[True, True, False]])
+    keys, cuts = np.array([[0, 7, 14]]), np.array([[5, 11, 14]])
+    np.testing.assert_array_equal(summarise.covered(keys, cuts), [[True, False, True]])
     x = np.array([[0.0, 0], [3, 4], [3, 4]])[:, None]
     np.testing.assert_array_equal(summarise.change(x), [[0], [5], [0]])
 
@@ -211,118 +249,3 @@ def test_the_loss_of_all_frames_is_the_mean_of_each():
     np.testing.assert_allclose(
         summarise.frames_loss_backward(1.0, saved), (p - np.eye(6)[labels]) / 12, atol=1e-12
     )
-
-
-# ---- interpolate
-
-
-def test_the_lost_frame_cannot_be_seen():
-    frames = MovingDigits("test", seed=0, **interpolate.CLIP).batch(0, 3)
-    seen = interpolate.without_the_lost(frames)
-    assert not seen[interpolate.LOST].any()
-    others = [t for t in range(interpolate.FRAMES) if t != interpolate.LOST]
-    np.testing.assert_array_equal(seen[others], frames[others])
-    assert frames[interpolate.LOST].any()
-
-
-def test_both_directions_reach_the_lost_frame():
-    model, rng = interpolate.network(0), np.random.default_rng(0)
-    seen = rng.random((interpolate.FRAMES, 2, 1, 28, 28)).astype(np.float32)
-    y = model(seen)
-    for t in (0, interpolate.FRAMES - 1):
-        other = seen.copy()
-        other[t] = 0
-        assert abs(model(other)[interpolate.LOST] - y[interpolate.LOST]).max() > 1e-6
-
-
-# ---- count
-
-
-def test_the_density_sums_to_the_number_of_digits():
-    made = count.clips("test", 1, 40, seed=2)
-    assert set(made.count) == set(range(1, count.MOST + 1))
-    np.testing.assert_allclose(made.density.sum((1, 2, 3)), made.count, rtol=1e-5)
-    assert (made.density >= 0).all()
-    for n in np.flatnonzero(made.count == 1):
-        frame = made.frames[-1, n, 0]
-        peak = np.array(np.unravel_index(made.density[n, 0].argmax(), made.density.shape[2:]))
-        np.testing.assert_allclose(2 * peak + 0.5, made.centres[n, 0], atol=1.01)
-        rows, columns = np.nonzero(frame)  # every pixel of ink lies within the digit's square
-        assert abs(rows - made.centres[n, 0, 0]).max() <= count.SIDE / 2 + 0.5
-        assert abs(columns - made.centres[n, 0, 1]).max() <= count.SIDE / 2 + 0.5
-
-
-def test_each_digit_is_there_from_first_to_last():
-    """Drawn one at a time, exactly `count` digits leave ink in every frame."""
-    made = count.clips("train", 0, 30, seed=5)
-    ink = made.frames.max(axis=(2, 3, 4))
-    assert (ink > 0.1).all()
-    lone = made.frames[:, made.count == 1]
-    assert (
-        np.ptp(lone.sum((2, 3, 4)), axis=0) < 1e-3 * lone.sum((2, 3, 4)).max()
-    ).all()  # no ink comes or goes
-
-
-def test_lines_on_ink_are_least_squares():
-    made = [count.clips("train", k, 8, seed=1) for k in range(3)]
-    found = count.ink_fit(made, made[1])["line on the last frame's ink"]
-    x = np.concatenate([m.frames[-1].sum(axis=(1, 2, 3)) for m in made]).astype(float)
-    y = np.concatenate([m.count for m in made])
-    weights = np.linalg.lstsq(np.stack([x, np.ones(24)], axis=1), y, rcond=None)[0]
-    np.testing.assert_allclose(found, weights[0] * x[8:16] + weights[1], rtol=1e-4)
-
-
-# ---- forecast, generalise
-
-
-def test_splits_of_moving_digits_share_no_frame():
-    sets = [
-        digest(forecast.digits(split, 0, n).batch(0, 4))
-        for split in ("train", "validation", "test")
-        for n in (1, 2)
-    ]
-    assert sum(map(len, sets)) == len(set().union(*sets)) == 6 * 4 * 12
-
-
-def test_the_share_of_truth_falls_to_nought(monkeypatch):
-    rates = []
-
-    def noted(model, frames, *, observed, train, rng, truth_rate):
-        rates.append(truth_rate)
-        return forecast_loss_forward(
-            model, frames, observed=observed, train=train, rng=rng, truth_rate=truth_rate
-        )
-
-    monkeypatch.setattr(forecast, "forecast_loss_forward", noted)
-    forecast.trained(0, steps=3, progress=False, description="")
-    np.testing.assert_allclose(rates, [1, 0.5, 0])
-
-
-def test_closed_loop_uses_nothing_of_the_future():
-    model = forecast.network(0)
-    frames = forecast.digits("test", 0).batch(0, 2)
-    found = forecast.forecasts(model, frames[: forecast.SEEN], 0)
-    assert {name: y.shape for name, y in found.items()} == dict.fromkeys(
-        found, (forecast.AHEAD, 2, 1, 32, 32)
-    )
-    np.testing.assert_array_equal(found["copy of the last frame"][3], frames[forecast.SEEN - 1])
-    assert mse(found["copy of the last frame"], frames[forecast.SEEN :]) > 0
-
-
-# ---- distil
-
-
-def test_the_student_is_the_teacher_with_lighter_maps():
-    teacher, student = distil.network(distil.LSTMCell, 24, 0), distil.network(distil.SeparableLSTMCell, 24, 0)
-    shape = (distil.FRAMES, 1, 1, *distil.CANVAS)
-    grid, T, F, C = (distil.CANVAS[0] // 2) ** 2, distil.FRAMES, 24, 8
-    rest = T * grid * 8 * 16 + F * 8  # the strided convolution over 4x4 pixels, and the classes
-    assert teacher.cost(shape).macs == rest + T * grid * 4 * F * (C + F) * 9
-    assert student.cost(shape).macs == rest + T * grid * ((C + F) * 9 + 4 * F * (C + F))
-    assert 4 * student.cost(shape).macs <= teacher.cost(shape).macs
-
-
-def test_softened_answers():
-    x = np.array([[2.0, 0.0, -4.0]])
-    wanted = np.exp(x / distil.TEMPERATURE)
-    np.testing.assert_allclose(distil.softened(x), wanted / wanted.sum())

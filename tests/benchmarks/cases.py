@@ -19,7 +19,9 @@ class Case:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Inputs, weights and upstream gradients, float32, the same in every process."""
-        return {"convlstm": recurrent, "lstm": recurrent, "gru": recurrent}.get(self.kind, plain)(self)
+        return {"convlstm": recurrent, "lstm": recurrent, "gru": recurrent, **PAIRS}.get(self.kind, plain)(
+            self
+        )
 
     @property
     def shape(self) -> str:
@@ -55,6 +57,15 @@ CASES = {
         Case("maxpool3d", "pool", {"N": 4, "C": 32, "S": (16, 32, 32), "k": 2, "mode": "max"}, 1.5),
         Case("avgpool2d", "pool", {"N": 16, "C": 64, "S": (64, 64), "k": 2, "mode": "avg"}, 1.5),
         Case("avgpool3d", "pool", {"N": 4, "C": 32, "S": (16, 32, 32), "k": 2, "mode": "avg"}, 1.5),
+        # what the variants of the ConvLSTM are made of, where PyTorch has the same operation
+        Case("conv2d-dilated", "conv", {"N": 8, "C": 64, "F": 64, "S": (32, 32), "k": 3, "dilation": 2}, 1.5),
+        Case(
+            "conv2d-depthwise", "conv", {"N": 16, "C": 64, "F": 64, "S": (32, 32), "k": 3, "groups": 64}, 1.5
+        ),
+        Case("conv2d-1x1", "conv", {"N": 16, "C": 64, "F": 256, "S": (32, 32), "k": 1}, 1.5),
+        Case("layer norm", "layer_norm", {"N": 16, "C": 64, "S": (32, 32)}, 1.5),
+        Case("attention", "attention", {"N": 8, "C": 32, "S": (16, 16)}, 1.5),
+        Case("sampling", "sampling", {"N": 4, "C": 32, "S": (64, 64)}, 1.5),
         Case(
             "demo step",
             "train",
@@ -91,10 +102,36 @@ def plain(case: Case) -> dict[str, np.ndarray]:
     x = normal(rng, s["N"], s["C"], *s["S"])
     if case.kind == "pool":
         return {"x": x, "dy": normal(rng, s["N"], s["C"], *out)}
-    w = normal(rng, s["F"], s["C"], *(s["k"],) * len(s["S"])) / np.float32(
-        (s["C"] * s["k"] ** len(s["S"])) ** 0.5
-    )
+    channels = s["C"] // s.get("groups", 1)
+    fan = channels * s["k"] ** len(s["S"])
+    w = normal(rng, s["F"], channels, *(s["k"],) * len(s["S"])) / np.float32(fan**0.5)
     return {"x": x, "w": w, "b": normal(rng, s["F"]), "dy": normal(rng, s["N"], s["F"], *out)}
+
+
+def layer_norm(case: Case) -> dict[str, np.ndarray]:
+    """x, dy, and gamma and beta over a whole sample."""
+    rng, s = np.random.default_rng(0), case.sizes
+    shape = (s["C"], *s["S"])
+    names = {"x": (s["N"], *shape), "w": shape, "b": shape, "dy": (s["N"], *shape)}
+    return {name: normal(rng, *sizes) for name, sizes in names.items()}
+
+
+def attention(case: Case) -> dict[str, np.ndarray]:
+    """q, k, v and dy, (N, C, P) with P positions."""
+    rng, s = np.random.default_rng(0), case.sizes
+    return {name: normal(rng, s["N"], s["C"], int(np.prod(s["S"]))) for name in ("q", "k", "v", "dy")}
+
+
+def sampling(case: Case) -> dict[str, np.ndarray]:
+    """x, dy, and a place within the frame for every pixel, (N, 2, H, W), rows first."""
+    rng, s = np.random.default_rng(0), case.sizes
+    at = rng.random((s["N"], 2, *s["S"]), dtype=np.float32)
+    at *= np.float32(s["S"][0] - 1)
+    x, dy = (normal(rng, s["N"], s["C"], *s["S"]) for _ in range(2))
+    return {"x": x, "at": at, "dy": dy}
+
+
+PAIRS = {"layer_norm": layer_norm, "attention": attention, "sampling": sampling}
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

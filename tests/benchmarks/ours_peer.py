@@ -31,6 +31,9 @@ def prepare(case: Any, arrays: Results, dx: bool) -> Callable[[], Results]:
         "conv": conv,
         "pool": pool,
         "train": train,
+        "layer_norm": layer_norm,
+        "attention": attention,
+        "sampling": sampling,
     }[case.kind](case, arrays, dx)
 
 
@@ -54,10 +57,11 @@ def recurrent(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
 
 def conv(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
     s = case.sizes
-    window = ops.Window(s["k"], stride=s.get("stride", 1), padding=s["k"] // 2)
+    dilation = s.get("dilation", 1)
+    window = ops.Window(s["k"], s.get("stride", 1), dilation * (s["k"] // 2), dilation)
 
     def run() -> Results:
-        y, saved = ops.conv_forward(a["x"], a["w"], a["b"], window=window)
+        y, saved = ops.conv_forward(a["x"], a["w"], a["b"], window=window, groups=s.get("groups", 1))
         if not dx:
             dw, db = conv_weight_backward(a["dy"], saved)
             return {"y": y, "dw": dw, "db": db}
@@ -79,6 +83,42 @@ def pool(case: Any, a: Results, dx: bool) -> Callable[[], Results] | None:
     def run() -> Results:
         y, saved = forward(a["x"], window=window)
         return {"y": y, "dx": backward(a["dy"], saved)}
+
+    return run
+
+
+def layer_norm(case: Any, a: Results, dx: bool) -> Callable[[], Results] | None:
+    if not dx:
+        return None
+
+    def run() -> Results:
+        y, saved = ops.layer_norm_forward(a["x"], a["w"], a["b"])
+        d, dw, db = ops.layer_norm_backward(a["dy"], saved)
+        return {"y": y, "dx": d, "dw": dw, "db": db}
+
+    return run
+
+
+def attention(case: Any, a: Results, dx: bool) -> Callable[[], Results] | None:
+    if not dx:
+        return None
+
+    def run() -> Results:
+        y, saved = ops.attend_forward(a["q"], a["k"], a["v"], scale=case.sizes["C"] ** -0.5)
+        dq, dk, dv = ops.attend_backward(a["dy"], saved)
+        return {"y": y, "dq": dq, "dk": dk, "dv": dv}
+
+    return run
+
+
+def sampling(case: Any, a: Results, dx: bool) -> Callable[[], Results] | None:
+    if not dx:
+        return None
+
+    def run() -> Results:
+        y, saved = ops.sample_forward(a["x"], a["at"])
+        d, dat = ops.sample_backward(a["dy"], saved)
+        return {"y": y, "dx": d, "dat": dat}
 
     return run
 

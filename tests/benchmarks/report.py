@@ -103,11 +103,29 @@ def tuned_table(rows: list[Row]) -> list[str]:
     return [text + HEAD + "\n" + "\n".join(map(line, rows))]
 
 
+PROFILED = (
+    "S",
+    "M",
+    "L",
+    "Shi",
+    "LSTM-16",
+    "LSTM-50",
+    "LSTM-100",
+    "conv1d",
+    "conv2d",
+    "conv2d-stride",
+    "conv3d",
+)
+PROFILED += ("maxpool1d", "maxpool2d", "maxpool3d", "demo step")
+PARTS = ("products", "patches", "columns", "gates", "padding")
+
+
 def profiles() -> str:
     """Seconds of one thread in products and elsewhere, beside the bound of the products alone."""
     head = (
         "## Where the time goes\n\nOne thread, gradient of the input included. The bound is the time of the "
-        "multiply-accumulates at the speed of a 2048 x 2048 product of one thread.\n\n"
+        "multiply-accumulates at the speed of a 2048 x 2048 product of one thread; of a pooling, that of reading x and dy and "
+        "writing y and dx at the speed of a large copy.\n\n"
         "| case | all (ms) | bound | products | patches | columns added | gates | padding | the rest |\n"
         + 9 * "|---"
         + "|\n"
@@ -115,34 +133,53 @@ def profiles() -> str:
     lines = []
     tcl.set_threads(1)
     try:
-        rate = product_rate() * 1e9
-        for name in ("S", "M", "L", "Shi"):
+        rate, copies = product_rate() * 1e9, copy_rate()
+        for name in PROFILED:
             case = CASES[name]
-            run = ours_peer.prepare(case, case.arrays(), True)
+            run = ours_peer.prepare(case, case.arrays(), case.kind != "train")
             run()
-            with stopwatch() as spent:
+            with stopwatch(dense=case.kind == "lstm") as spent:
                 total = timed(run)
             rest = total - sum(spent.values())
-            bound = 2 * 3 * macs(case.sizes) / rate
-            cells = [spent[k] for k in ("products", "patches", "columns", "gates", "padding")]
+            bound = moved(case.arrays()) / copies if case.kind == "pool" else 2 * 3 * macs(case) / rate
+            cells = [spent[k] for k in PARTS]
             lines.append(
-                "| " + " | ".join([name, *(f"{1e3 * t:.0f}" for t in (total, bound, *cells, rest))]) + " |"
+                "| " + " | ".join([name, *(f"{1e3 * t:.3g}" for t in (total, bound, *cells, rest))]) + " |"
             )
     finally:
         tcl.set_threads(None)
     return head + "\n".join(lines)
 
 
-def macs(s: dict[str, Any]) -> int:
-    """Multiply-accumulates of a ConvLSTM's forward pass; the first step has no state to convolve."""
-    positions, taps = math.prod(s["S"]), s["k"] ** len(s["S"])
-    return s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"])
+def macs(case: Any) -> int:
+    """Multiply-accumulates of a forward pass; the first step has no state to convolve."""
+    s = case.sizes
+    positions, taps = math.prod(s.get("S", ())), s.get("k", 1) ** len(s.get("S", ()))
+    if case.kind == "train":
+        model = tcl.Forecaster((s["F"],), size=s["S"], kernel=s["k"], patch=s["patch"])
+        return int(model.cost((s["T"], s["N"], 1, *s["S"])).macs)
+    if case.kind == "conv":
+        out = math.prod(-(-n // s.get("stride", 1)) for n in s["S"])
+        return int(s["N"] * out * s["F"] * s["C"] // s.get("groups", 1) * taps)
+    return int(s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"]))
+
+
+def moved(arrays: dict[str, np.ndarray]) -> int:
+    """Bytes that a pooling must read (x, dy) and write (y, dx)."""
+    return 2 * (arrays["x"].nbytes + arrays["dy"].nbytes)
+
+
+def copy_rate() -> float:
+    """Bytes read and written a second by a copy that no cache holds."""
+    source = np.ones(16_000_000, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / min(timed(lambda: np.copyto(target, source)) for _ in range(5))
 
 
 @contextmanager
-def stopwatch() -> Iterator[dict[str, float]]:
-    """Time the parts of a scan while the block runs."""
-    spent = dict.fromkeys(("products", "patches", "columns", "gates", "padding"), 0.0)
+def stopwatch(dense: bool = False) -> Iterator[dict[str, float]]:
+    """Time the parts of a scan while the block runs; dense maps are products and nothing else."""
+    spent = dict.fromkeys(PARTS, 0.0)
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -159,7 +196,7 @@ def stopwatch() -> Iterator[dict[str, float]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(np, name)
 
-    from tinyconvlstm.cells import lstm
+    from tinyconvlstm.cells import lstm, maps
 
     places: list[tuple[Any, str, Any]] = [
         (conv, "array_module", lambda *a, **k: Watched()),
@@ -170,6 +207,10 @@ def stopwatch() -> Iterator[dict[str, float]]:
         (lstm, "lstm_gates_forward", watched("gates", gates.lstm_gates_forward)),
         (lstm, "lstm_gates_backward", watched("gates", gates.lstm_gates_backward)),
     ]
+    if dense:
+        whole = ("correlate", "correlate_adjoint_x", "correlate_adjoint_w", "correlate_adjoint_w_steps")
+        places += [(maps, name, watched("products", getattr(maps, name))) for name in whole]
+        places.append((maps, "array_module", lambda *a, **k: Watched()))
     kept = [(module, name, getattr(module, name)) for module, name, _ in places]
     for module, name, function in places:
         setattr(module, name, function)

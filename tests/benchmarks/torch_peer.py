@@ -23,6 +23,7 @@ def set_threads(threads: int) -> None:
 
 def prepare(case: Any, arrays: Results, dx: bool) -> Callable[[], Results] | None:
     kinds = {"convlstm": convlstm, "lstm": dense, "gru": dense, "conv": conv, "pool": pool, "train": train}
+    kinds |= {"layer_norm": layer_norm, "attention": attention, "sampling": sampling}
     return kinds[case.kind](case, {k: torch.from_numpy(v) for k, v in arrays.items()}, dx)
 
 
@@ -79,7 +80,9 @@ def dense(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results]:
 
 def conv(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results]:
     operation = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[len(case.sizes["S"])]
-    settings = {"stride": case.sizes.get("stride", 1), "padding": case.sizes["k"] // 2}
+    s = case.sizes
+    settings = {name: s.get(name, 1) for name in ("stride", "dilation", "groups")}
+    settings["padding"] = settings["dilation"] * (s["k"] // 2)
     x, w, b = a["x"].requires_grad_(dx), a["w"].requires_grad_(), a["b"].requires_grad_()
 
     def run() -> Results:
@@ -101,6 +104,50 @@ def pool(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | None
         y = operation(x, case.sizes["k"])
         backward(y, a["dy"], [], x)
         return numpy({"y": y.detach(), "dx": x.grad})
+
+    return run
+
+
+def layer_norm(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | None:
+    if not dx:
+        return None
+    x, w, b = (a[name].requires_grad_() for name in "xwb")
+
+    def run() -> Results:
+        y = functional.layer_norm(x, w.shape, w, b)
+        backward(y, a["dy"], [w, b], x)
+        return numpy({"y": y.detach(), "dx": x.grad, "dw": w.grad, "db": b.grad})
+
+    return run
+
+
+def attention(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | None:
+    """Positions before channels, as PyTorch has it; the transposes are views."""
+    if not dx:
+        return None
+    q, k, v = (a[name].requires_grad_() for name in "qkv")
+
+    def run() -> Results:
+        found = functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
+        backward(found, a["dy"], [q, k], v)
+        return numpy({"y": found.detach(), "dq": q.grad, "dk": k.grad, "dv": v.grad})
+
+    return run
+
+
+def sampling(case: Any, a: dict[str, Any], dx: bool) -> Callable[[], Results] | None:
+    """grid_sample reads (column, row) from -1 to 1; the change of units is part of neither time."""
+    if not dx:
+        return None
+    half = (case.sizes["S"][0] - 1) / 2
+    x = a["x"].requires_grad_()
+    grid = (a["at"].flip(1).movedim(1, 3) / half - 1).contiguous().requires_grad_()
+
+    def run() -> Results:
+        y = functional.grid_sample(x, grid, align_corners=True)
+        backward(y, a["dy"], [grid], x)
+        dat = grid.grad.movedim(3, 1).flip(1) / half
+        return numpy({"y": y.detach(), "dx": x.grad, "dat": dat})
 
     return run
 

@@ -42,7 +42,7 @@ def cell_case(
         name: how the report calls it.
         cell: any `Cell`, with float64 parameters.
         xs: (T, N, C, *S), float64; three steps or more.
-        state: the initial state; default: drawn at random, because zero hides mistakes.
+        state: the initial state, or states within a state; default: drawn at random, because zero hides mistakes.
         lengths, reverse, h_mask: as `scan`.
         mode: "full", "truncated" (with k1, k2; the differences are taken with the states at the
             blocks' boundaries frozen, which is what truncation computes) or "checkpointed" (every).

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..backend import Array, array_module, check_dtypes
+from ..ops.activations import AxisSaved
+from ..ops.attention import masked_softmax_backward, masked_softmax_forward
 
 
 class AdditiveSaved(NamedTuple):
@@ -47,15 +49,10 @@ def additive_attention_forward(
         )
     if values.ndim != 3 or values.shape[:2] != keys.shape[:2]:
         raise ValueError(f"values.shape is {values.shape}, expected {keys.shape[:2]} and an axis of features")
-    if mask is None:
-        mask = xp.ones(keys.shape[:2], dtype=bool)
-    if mask.shape != keys.shape[:2] or not mask.any(axis=0).all():
+    if mask is not None and (mask.shape != keys.shape[:2] or not mask.any(axis=0).all()):
         raise ValueError(f"mask {mask.shape} is not {keys.shape[:2]} with a True for every clip")
     s = xp.tanh(keys + query)  # (T, N, A)
-    e = s @ u  # (T, N)
-    peak = xp.where(mask, e.real, -xp.inf).max(axis=0)
-    p = xp.where(mask, xp.exp(xp.where(mask, e - peak, 0)), 0)
-    a = p / p.sum(axis=0)
+    a, _ = masked_softmax_forward(s @ u, mask=mask, axis=0)
     context = (a[..., None] * values).sum(axis=0)
     return context, AdditiveSaved(s, a, u, values)
 
@@ -75,7 +72,7 @@ def additive_attention_backward(dcontext: Array, saved: AdditiveSaved) -> tuple[
     s, a, u, values = saved
     dvalues = a[..., None] * dcontext
     da = (values * dcontext).sum(axis=-1)  # (T, N)
-    de = a * (da - (a * da).sum(axis=0))
+    de = masked_softmax_backward(da, AxisSaved(a, 0))
     du = (de[..., None] * s).sum(axis=(0, 1))
     dkeys = de[..., None] * u * (1 - s * s)
     return dkeys.sum(axis=0), dkeys, du, dvalues

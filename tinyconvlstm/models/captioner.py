@@ -171,7 +171,8 @@ class CaptionDecoder(Container, Layer):
         douts = back("head", dy, saved.head)  # (L, N, H + D)
         dh, dc = xp.zeros_like(douts[0, :, :H]), xp.zeros_like(douts[0, :, :H])
         dkeys, dvalues = xp.zeros_like(saved.clip.keys), xp.zeros_like(saved.clip.values)
-        dzs, of_cell = [], Grads()
+        dzs: list[Array] = []
+        of_cell: Grads = {}
         for dout, word in zip(douts[::-1], saved.words[::-1], strict=True):
             dz, (dh, dc), _ = cell.step_backward(LSTMState(dh + dout[:, :H], dc), word.step)
             dcontext = dout[:, H:] + back("context", dz, word.context)
@@ -233,7 +234,7 @@ class Captioner(Container, Layer):
 
 
 def caption_loss_forward(
-    model: Layer, data: tuple[Array, Array, Array, Array], *, train: bool = False, rng: Rng = None
+    model: Any, data: tuple[Array, Array, Array, Array], *, train: bool = False, rng: Rng = None
 ) -> tuple[Array, Any]:
     """Temporal softmax loss: mean cross-entropy of every next word, over the words that a sentence has.
 
@@ -253,7 +254,8 @@ def caption_loss_forward(
     return loss, (saved, kept, logits.shape)
 
 
-def caption_loss_backward(model: Layer, saved: Any) -> Grads:
+def caption_loss_backward(model: Any, saved: Any) -> Grads:
     """Gradients of the loss with respect to the model's parameters, by name."""
     kept, loss, shape = saved
-    return model.backward(cross_entropy_backward(1.0, loss).reshape(shape), kept)[1]
+    grads: Grads = model.backward(cross_entropy_backward(1.0, loss).reshape(shape), kept)[1]
+    return grads

@@ -84,7 +84,8 @@ def beam_search(
     total = xp.zeros((N, width), dtype=values.dtype)
     total[:, 1:] = -xp.inf  # at first all beginnings are the same, and one is enough
     done, last = xp.zeros(N * width, dtype=bool), xp.full(N * width, begin, dtype=np.int64)
-    words, weights = [], []
+    words: list[Array] = []
+    weights: list[Array] = []
     for _ in range(longest):
         log_p, state, a = decoder.next(last, state, clip)
         log_p = ended(log_p, done, end)

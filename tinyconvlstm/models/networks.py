@@ -18,7 +18,7 @@ from ..cells import ConvLSTMCell, LSTMCell
 from ..layers.base import Layer, Sequential
 from ..layers.basic import Conv, Dense
 from ..layers.clips import FactorisedConv, ToVolume
-from ..layers.plain import Activation, GlobalPool, Pool
+from ..layers.plain import Activation, Flatten, GlobalPool, Pool
 from ..layers.recurrent import Bidirectional, Recurrent
 from .classifier import VideoClassifier
 
@@ -26,14 +26,24 @@ Seed = np.random.Generator | int
 
 
 def frame_network(
-    channels: int, features: Sequence[int], *, kernel: int = 3, rng: Seed = 0, dtype: Any = np.float32
+    channels: int,
+    features: Sequence[int],
+    *,
+    kernel: int = 3,
+    keep_places: bool = False,
+    rng: Seed = 0,
+    dtype: Any = np.float32,
 ) -> Sequential:
-    """Convolution, ReLU and max pooling by 2 for each entry of features, then the mean: (N, features[-1])."""
+    """Convolution, ReLU and max pooling by 2 for each entry of features, then the mean: (N, features[-1]).
+
+    With keep_places the last maps are flattened, (N, features[-1] * positions left), so that what comes
+    after knows where things are, not only what there is.
+    """
     rng = np.random.default_rng(rng)
     layers: list[Layer] = []
     for c, f in zip((channels, *features[:-1]), features, strict=True):
         layers += [Conv(c, f, kernel, rng=rng, dtype=dtype), Activation("relu"), Pool("max", 2)]
-    return Sequential(*layers, GlobalPool("avg"))
+    return Sequential(*layers, Flatten() if keep_places else GlobalPool("avg"))
 
 
 def cnn_lstm(
@@ -42,6 +52,7 @@ def cnn_lstm(
     *,
     features: Sequence[int] = (8, 16),
     hidden: int = 32,
+    size: tuple[int, int] | None = None,
     rng: Seed = 0,
     dtype: Any = np.float32,
 ) -> VideoClassifier:
@@ -50,12 +61,15 @@ def cnn_lstm(
     Args:
         channels: C. classes: K.
         features: of the convolutions, first to last. hidden: F of the LSTM.
+        size: (H, W) of the frames, for an LSTM that knows where in a frame things are; None: the mean
+            over positions.
         rng: a NumPy Generator or a seed. dtype: of the parameters.
     Source: Donahue et al. 2015, arXiv 1411.4389, section 3 (there with large pretrained networks).
     """
     rng = np.random.default_rng(rng)
-    backbone = frame_network(channels, features, rng=rng, dtype=dtype)
-    lstm = Recurrent(LSTMCell(features[-1], hidden, rng=rng, dtype=dtype), return_sequences=False)
+    backbone = frame_network(channels, features, keep_places=size is not None, rng=rng, dtype=dtype)
+    inputs = features[-1] if size is None else backbone.cost((1, channels, *size)).out[1]
+    lstm = Recurrent(LSTMCell(inputs, hidden, rng=rng, dtype=dtype), return_sequences=False)
     return VideoClassifier([lstm], Dense(hidden, classes, rng=rng, dtype=dtype), backbone=backbone)
 
 

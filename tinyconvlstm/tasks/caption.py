@@ -169,7 +169,7 @@ def draw(test: Clips, found: Any) -> Any:
 
     two = [n for n, s in enumerate(test.sentences) if "then" in s]
     chosen = [*two[:2], next(n for n in range(len(test.lengths)) if n not in two)]
-    figure = Figure(figsize=(11, 11.5), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(11, 11.5), facecolor="white", layout="constrained")
     figure.suptitle("Which frames the decoder looks at, word by word", fontsize=15)
     for part, n in zip(figure.subfigures(3, 1, hspace=0.04), chosen, strict=True):
         T = int(test.lengths[n])

@@ -6,6 +6,7 @@ import json
 import time
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from ..files import write_atomically
 from . import TASKS, listing, task
@@ -17,7 +18,7 @@ def run(name: str | None, out: Path, *, listed: bool = False, quick: bool = Fals
 
     Args:
         name: of the task, or "all".
-        out: folder for NAME.png and NAME.json, made when missing; with "all" also index.md.
+        out: folder, made when missing, for NAME.png, NAME.json, and index.md about all results in it.
         listed: only explain what there is.
         quick: a much shorter training, whose goals are not judged.
         seed: of weights and data.
@@ -28,49 +29,49 @@ def run(name: str | None, out: Path, *, listed: bool = False, quick: bool = Fals
     names = list(TASKS) if name == "all" else [name]
     modules = {each: task(each) for each in names}  # an unknown name fails before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = []
+    missed = 0
     for each, module in modules.items():
         print(f"{each}: {TASKS[each]}")
         began = time.perf_counter()
         outcome = module.run(seed=seed, quick=quick, progress=True)
-        keep(outcome, out)
-        outcomes.append(outcome)
+        keep(outcome, out, {"seed": seed, "quick": quick})
+        missed += not outcome.reached
         print(f"{outcome}\n  {time.perf_counter() - began:.0f} s; picture: {out / each}.png", flush=True)
         if quick:
             print("  a short training: the goal is not judged")
-    if name == "all":
-        write_atomically(out / "index.md", table(outcomes, quick=quick).encode())
-    return 0 if quick or all(outcome.reached for outcome in outcomes) else 1
+    write_atomically(out / "index.md", page(out).encode())
+    return 0 if quick or not missed else 1
 
 
-def keep(outcome: Outcome, out: Path) -> None:
+def keep(outcome: Outcome, out: Path, settings: dict[str, Any]) -> None:
     """Write NAME.png and NAME.json, each all or nothing."""
     buffer = BytesIO()
     outcome.figure().savefig(buffer, format="png", dpi=110)
     write_atomically(out / f"{outcome.task}.png", buffer.getvalue())
-    write_atomically(out / f"{outcome.task}.json", (json.dumps(outcome.to_dict(), indent=1) + "\n").encode())
+    found = json.dumps({**outcome.to_dict(), **settings}, indent=1, ensure_ascii=False)
+    write_atomically(out / f"{outcome.task}.json", (found + "\n").encode())
 
 
-def table(outcomes: list[Outcome], *, quick: bool = False) -> str:
-    """All outcomes as a page of Markdown, with their pictures."""
-    head = ["# Tasks, measured", "", "Written by `tinyconvlstm task all`, seed 0, on two cores.", ""]
-    if quick:
-        head += ["A run with `--quick`: trainings were cut short and the goals are not judged.", ""]
-    lines = [*head, "| task | measured | model | baselines | goal | reached |", "|---|---|---|---|---|---|"]
-    for o in outcomes:
-        (model, score), *others = o.scores.items()
-        rivals = "; ".join(f"{name} {value:.{o.precision}f}" for name, value in others)
-        row = [
-            f"[{o.task}](#{o.task})",
-            o.measure,
-            f"{model} {score:.{o.precision}f}",
-            rivals,
-            o.goal,
-            "yes" if o.reached else "no",
-        ]
+def page(out: Path) -> str:
+    """All results in a folder as a page of Markdown, with their pictures."""
+    files = [out / f"{name}.json" for name in TASKS if (out / f"{name}.json").exists()]
+    found = [json.loads(path.read_text()) for path in files]
+    lines = [
+        "# Tasks, measured",
+        "",
+        "Each by one command, `tinyconvlstm task NAME`; `task all` runs them all.",
+        "",
+    ]
+    lines += ["| task | measured | model | baselines | goal | reached |", "|---|---|---|---|---|---|"]
+    for o in found:
+        (model, score), *others = ((name, f"{v:.{o['precision']}f}") for name, v in o["scores"].items())
+        rivals = "; ".join(f"{name} {value}" for name, value in others)
+        reached = "short run, not judged" if o["quick"] else "yes" if o["reached"] else "**no**"
+        row = [f"[{o['task']}](#{o['task']})", o["measure"], f"{model} {score}", rivals, o["goal"], reached]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    for o in outcomes:
-        lines += ["", f"## {o.task}", "", TASKS[o.task] + ".", ""]
-        lines += [f"- {name}: {fact}" for name, fact in o.facts.items()]
-        lines += ["", f"![{o.task}]({o.task}.png)"]
+    for o in found:
+        name = o["task"]
+        lines += ["", f"## {name}", "", f"`tinyconvlstm task {name} --seed {o['seed']}`: {TASKS[name]}.", ""]
+        lines += [f"- {fact}: {value}" for fact, value in o["facts"].items()]
+        lines += ["", f"![{name}]({name}.png)"]
     return "\n".join(lines) + "\n"

@@ -101,7 +101,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         model,
         regression(),
         batch,
-        steps=4 if quick else 500,
+        steps=2 if quick else 500,
         lr=1e-2,
         seed=seed,
         progress=progress,
@@ -130,7 +130,7 @@ def picture(test: Clips, maps: Array, found: dict[str, Array]) -> Any:
     """Last frames with their maps, and counts against the truth."""
     from matplotlib.figure import Figure
 
-    figure: Any = Figure(figsize=(12.5, 6.6), layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 5.6), layout="constrained")
     figure.suptitle("Counting moving digits by a density map", fontsize=13)
     left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     axes = left.subplots(3, MOST, gridspec_kw={"wspace": 0.05, "hspace": 0.05})
@@ -145,7 +145,7 @@ def picture(test: Clips, maps: Array, found: dict[str, Array]) -> Any:
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     ax = right.subplots()
     spread = np.random.default_rng(0).uniform(-0.16, 0.16, len(test.count))
-    shown = ("line on all frames' ink", "ConvLSTM")
+    shown = ("line on the last frame's ink", "ConvLSTM")
     for name, colour, shift in zip(shown, (OTHER, MODEL), (0.2, -0.2), strict=True):
         error = abs(found[name] - test.count).mean()
         label = f"{name}: {error:.2f} off on average"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ def frame_predictor(features: int = 16, *, kernel: int = 5, prior: float = 0.05,
     )
 
 
+def without_last(model: Sequential) -> Sequential:
+    """All layers but the last: what it reads."""
+    return Sequential(dict(list(model.parts.items())[:-1]))
+
+
 def in_parts(function: Callable[[Array], Array], x: Array, clips: int = 32, axis: int = 1) -> Array:
     """function over x (T, N, ...), a few clips at a time, so that the memory stays small."""
     parts = [function(x[:, n : n + clips]) for n in range(0, x.shape[1], clips)]
@@ -77,24 +82,3 @@ def plain(ax: Any, *, x: str = "", y: str = "", title: str = "") -> None:
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title, fontsize=10, loc="left")
-
-
-def strip(figure: Any, rows: dict[str, Sequence[Array]], **settings: Any) -> Any:
-    """A grid of frames, one named row under another.
-
-    Args:
-        figure: a matplotlib Figure or SubFigure.
-        rows: name -> frames (H, W).
-    Returns:
-        The axes, an array (rows, columns).
-    """
-    columns = max(map(len, rows.values()))
-    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.08})
-    for line, (name, frames) in zip(axes, rows.items(), strict=True):
-        for ax in line:
-            ax.set_axis_off()
-        for ax, frame in zip(line, frames, strict=False):
-            ax.set_axis_on()
-            show(ax, frame, **settings)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
-    return axes

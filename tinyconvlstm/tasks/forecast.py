@@ -79,7 +79,7 @@ def forecasts(model: Forecaster, past: Array, seed: int) -> dict[str, Array]:
 
 def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome:
     """Train on two digits, forecast two others."""
-    model = trained(seed, steps=4 if quick else 500, progress=progress, description="forecast")
+    model = trained(seed, steps=2 if quick else 500, progress=progress, description="forecast")
     frames = digits("test", seed).batch(0, 32 if quick else 192)
     past, truth = frames[:SEEN], frames[SEEN:]
     found = forecasts(model, past, seed)

@@ -26,7 +26,7 @@ COUNTS = (2, 3)
 
 def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome:
     """Train on two digits, forecast two and three."""
-    model = trained(seed, steps=4 if quick else 500, progress=progress, description="generalise")
+    model = trained(seed, steps=2 if quick else 500, progress=progress, description="generalise")
     clips = {count: digits("test", seed, count).batch(0, 32 if quick else 192) for count in COUNTS}
     found = {count: forecasts(model, frames[:SEEN], seed) for count, frames in clips.items()}
     errors = {

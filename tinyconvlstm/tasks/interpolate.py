@@ -68,7 +68,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         model,
         loss_of(binary_cross_entropy_forward, binary_cross_entropy_backward, mask=only_the_lost),
         batch,
-        steps=4 if quick else 600,
+        steps=2 if quick else 600,
         lr=1e-2,
         seed=seed,
         progress=progress,

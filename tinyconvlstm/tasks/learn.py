@@ -12,6 +12,7 @@ from ..layers.base import Grads
 from ..ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from ..ops.losses import mse_backward, mse_forward
 from ..optim import Adam
+from ..optimizer import weights_only
 from ..schedules import Cosine, Warmup
 from ..train import History, train
 
@@ -25,6 +26,7 @@ def fit(
     *,
     steps: int,
     lr: float = 5e-3,
+    l2: float = 0.0,
     clip_norm: float = 1.0,
     seed: int = 0,
     progress: bool = True,
@@ -36,7 +38,8 @@ def fit(
         model: anything `Parametric`.
         objective: (loss_forward, loss_backward), as `train.train` takes them; `classification` is one.
         batch: step -> data.
-        steps, lr, clip_norm, seed: of the training. progress: show a bar, with this description.
+        steps, lr, clip_norm, seed: of the training. l2: coefficient of the L2 term, on weights alone.
+        progress: show a bar, with this description.
     """
     warm = min(20, max(1, steps // 10))
     return train(
@@ -44,7 +47,7 @@ def fit(
         *objective,
         batch,
         steps=steps,
-        optimizer=Adam(lr),
+        optimizer=Adam(lr, l2=l2, decayed=weights_only),
         schedule=Warmup(warm, Cosine(lr, max(1, steps - warm))),
         clip_norm=clip_norm,
         seed=seed,

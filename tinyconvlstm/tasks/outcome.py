@@ -47,4 +47,5 @@ class Outcome:
             "facts": dict(self.facts),
             "goal": self.goal,
             "reached": bool(self.reached),
+            "precision": self.precision,
         }

@@ -22,7 +22,7 @@ from ..backend import Array
 from ..cells import LSTMCell
 from ..data.drawing import draw_digits, split_digits
 from ..layers import Dense, GlobalPool, Recurrent, Sequential
-from .films import INK, MARK, MODEL, OTHER, halved, in_parts, plain, rng_of, show
+from .films import INK, MARK, MODEL, OTHER, halved, in_parts, plain, rng_of, show, without_last
 from .learn import classification, fit
 from .outcome import Outcome
 
@@ -81,8 +81,7 @@ def network(seed: int) -> Sequential:
 
 def embedding(model: Sequential, frames: Array) -> Array:
     """e (N, F) of clips (T, N, 1, H, W): all but the last layer."""
-    trunk = Sequential({name: part for name, part in model.parts.items() if name != "classes"})
-    return in_parts(trunk, frames, axis=0)
+    return in_parts(without_last(model), frames, axis=0)
 
 
 def neighbours(features: Array) -> Array:
@@ -111,7 +110,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
         model,
         classification(),
         batch,
-        steps=5 if quick else 400,
+        steps=2 if quick else 400,
         lr=1e-2,
         seed=seed,
         progress=progress,

@@ -126,7 +126,7 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
             model,
             per_step(),
             batch,
-            steps=2 if quick else 350,
+            steps=2 if quick else 300,
             lr=1e-2,
             seed=seed,
             progress=progress,
@@ -159,7 +159,7 @@ def draw(test: Clips, maps: dict[str, Array], found: dict[str, Array], off: dict
     n = int(np.argmax(test.hidden.sum(axis=0) + 0.01 * np.ptp(test.centres[..., 0], axis=0)))
     hidden = np.flatnonzero(test.hidden[:, n])
     times = range(max(0, hidden[0] - 2), min(FRAMES, hidden[-1] + 3))
-    figure = Figure(figsize=(1.35 * len(times) + 1.5, 7.2), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(1.35 * len(times) + 1.5, 7.2), facecolor="white", layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.25, 1), hspace=0.05)
     upper.suptitle(
         "Where is the shape while the band hides it? (+ truth, o mean of the heat map)", fontsize=13

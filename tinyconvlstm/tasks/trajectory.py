@@ -117,7 +117,7 @@ def draw(test: Array, found: dict[str, Array], off: dict[str, Array], after: Arr
     from matplotlib.figure import Figure
 
     colours = {"LSTM": "#0072b2", "constant velocity": "#d55e00", "stands still": "#999999"}
-    figure = Figure(figsize=(12.5, 6.6), facecolor="white", layout="constrained")
+    figure: Any = Figure(figsize=(12.5, 6.6), facecolor="white", layout="constrained")
     figure.suptitle("Where will a bouncing point be? Eight positions seen, twelve forecast", fontsize=14)
     left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     early = np.flatnonzero(after.any(axis=0) & (after.sum(axis=0) > 5))

@@ -17,9 +17,9 @@ SAID = test(test_algorithmic.test_copying_says_the_letters_again, delay=5, lette
 SPREAD = test(test_init.test_chrono_bias_spreads_memories_over_the_wanted_lengths, rng=seeded())
 ALGORITHMIC = [
     Mutant("the outer letter drawn again", DATA + "reber_string", "{inner}{outer}E", "{inner}{'TP'[rng.integers(2)]}E", GRAMMAR),
-    Mutant("one branch only", DATA + "reber_string", "[rng.integers(len(INNER[state]))]", "[0]", GRAMMAR),
+    Mutant("one branch only", DATA + "reber_string", "[rng.integers(len(INNER[state]))]", "[-1]", GRAMMAR),
     Mutant("either outer letter legal", DATA + "reber_legal", 'legal += [string[1:2], "E"]', 'legal += ["TP", "E"]', LETTERS),
-    Mutant("legal symbols one step late", DATA + "reber_legal", '["TP", "B"], 1', '["TP", "B"], 0', LETTERS),
+    Mutant("an end is always legal", DATA + "reber_legal", '"".join(INNER.get(state, {}))', '"".join(INNER.get(state, {})) + "E"', LETTERS),
     Mutant("the symbol read in place of the next", DATA + "reber_batch", "at[1:]", "at[:-1]", SPELT),
     Mutant("both marks anywhere", DATA + "adding", "rng.integers(length // 2, length, size=count)", "rng.integers(length, size=count)", SUMS),
     Mutant("the larger in place of the sum", DATA + "adding", ".sum(axis=0)", ".max(axis=0)", SUMS),

@@ -180,15 +180,15 @@ def picture(found: dict[str, list[Trained]], examples: tuple[Array, Array]) -> A
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.25])  # type: ignore[misc]
     ax = top.subplots()
     for k, (name, ones) in enumerate(found.items()):
-        right = np.mean([one.right for one in ones], axis=0)
+        shares = np.mean([one.right for one in ones], axis=0)
         mean, macs = np.mean([one.accuracy for one in ones]), ones[0].macs / found[PLAIN][0].macs
         places = np.arange(len(GESTURES)) + 0.27 * (k - 1)
         label = f"{name}: {mean:.3f}, {macs:.2f} of the multiply-accumulates"
-        ax.bar(places, right, 0.25, label=label, color=("#1f6fb4", "#9a9a9a", "#c46a1b")[k])
+        ax.bar(places, shares, 0.25, label=label, color=("#1f6fb4", "#9a9a9a", "#c46a1b")[k])
     ax.axhline(1 / len(GESTURES), color="0.4", ls=":", lw=1)
-    ax.text(
-        len(GESTURES) - 0.5, 1 / len(GESTURES), "chance", color="0.4", va="bottom", ha="right", fontsize=9
-    )
+    right = ax.get_yaxis_transform()  # along x in shares of the axis
+    ax.text(1, 1 / len(GESTURES), "chance", color="0.4", va="bottom", ha="right", fontsize=9, transform=right)
+    ax.set_xlim(-0.6, len(GESTURES))
     ax.set_xticks(range(len(GESTURES)), GESTURES)
     plain(ax, y="share named rightly", title="Held-out gestures, mean of the seeds")
     ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1))
@@ -199,5 +199,5 @@ def picture(found: dict[str, list[Trained]], examples: tuple[Array, Array]) -> A
         for frame, axis in zip(x[:, n, 0], line, strict=True):
             show(axis, frame)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    bottom.suptitle("One clip of each: ten frames from left to right", fontsize=10)
+    bottom.suptitle("A held-out clip of each, frame 2 to 10 from left to right", fontsize=10)
     return figure

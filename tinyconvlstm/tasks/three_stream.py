@@ -112,12 +112,10 @@ def figure(x: dict[str, Any], labels: Any, scores: dict[str, float]) -> Any:
     sound.set_ylabel("band", fontsize=9)
     names = list(scores)[::-1]
     bars.barh(names, [scores[n] for n in names], color=["#9aa7b4"] * (len(names) - 1) + ["#c44e00"])
-    bars.axvline(0.5, color="#1a1a1a", linewidth=1, linestyle="--")
+    bars.axvline(0.5, color="#1a1a1a", ymax=0.9, linewidth=1, linestyle="--")
     bars.text(0.5, len(names) - 0.42, "the most that two streams allow", fontsize=8, ha="center")
     for k, name in enumerate(names):
-        bars.text(
-            scores[name] - 0.02, k, f"{scores[name]:.3f}", va="center", ha="right", color="white", fontsize=10
-        )
+        bars.text(0.02, k, f"{scores[name]:.3f}", va="center", color="white", fontsize=10)
     bars.set_xlim(0, 1)
     bars.set_ylim(-0.6, len(names) - 0.2)
     bars.spines["left"].set_visible(False)

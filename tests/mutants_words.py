@@ -65,7 +65,7 @@ CLASSIC = [
     Mutant("moves normalised over where they come from", BAUM, "xi.sum(axis=1, keepdims=True)", "xi.sum(axis=0, keepdims=True)", COUNTS),
     Mutant("variance about zero", BAUM, "(x[:, :, None] - mean) ** 2", "(x[:, :, None] - 0 * mean) ** 2", COUNTS),
     Mutant("emission of the next frame forgotten", BAUM, "(e[1:] + beta[1:])", "beta[1:]", COUNTS),
-    Mutant("likelihoods multiplied without logarithms", "models.classic:log_sum", "peak = x.max(axis=axis, keepdims=True)", "peak = 0 * x.max(axis=axis, keepdims=True)", test(test_classic.test_long_sequences_do_not_underflow)),
+    Mutant("likelihoods multiplied without logarithms", "models.classic:log_sum", "peak = x.max(axis=axis, keepdims=True)", "peak = np.zeros_like(x.max(axis=axis, keepdims=True))", test(test_classic.test_long_sequences_do_not_underflow)),
 ]  # fmt: skip
 
 KEPT = test(test_events.test_what_is_kept_does_not_overlap_and_what_is_not_does)

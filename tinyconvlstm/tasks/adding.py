@@ -94,7 +94,7 @@ def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
             "parameters": ", ".join(f"{name} {found[0].model.count}" for name, found in races.items()),
             "training stops": f"at {PUBLISHED}, or after {limit} sequences",
         },
-        precision=4,
+        precision=5,
     )
 
 

@@ -46,7 +46,7 @@ NETWORKS = [
     Mutant("a pool inflated over all frames", "layers.clips:inflated", "with_time(layer.window, rank, 1)", "with_time(layer.window, rank, frames)", INFLATED),
     Mutant("the middle of a factorised convolution is F", "layers.clips:FactorisedConv.__init__", "middle = max(", "middle = features + 0 * max(", test(test_clips.test_factorised_conv_has_the_middle_of_the_paper_and_no_more_weights_than_the_full_one, 3, 8, (3, 3, 3))),
     Mutant("nearest step in place of the mean", "ops.align:overlaps", "np.maximum(shared, 0) / old", "(shared == shared.max(axis=1, keepdims=True)) * 1.0", ALIGNED),
-    Mutant("alignment's gradient not transposed", "ops.align:align_steps_backward", "apply(saved.w.T, dy)", "apply(overlaps(len(dy), saved.w.shape[1]), dy)", gradient("align/7 to 3 steps")),
+    Mutant("alignment's gradient not transposed", "ops.align:align_steps_backward", "apply(saved.w.T, dy)", "apply(overlaps(len(dy), saved.w.shape[1]), dy)", gradient("align_steps/7 to 3 steps")),
     Mutant("head reads every frame's softmax over time", "models.classifier:VideoClassifier.over_time", "axis=2)", "axis=0)", test(test_classifiers.test_probabilities_over_time_are_those_of_the_clip_so_far, name="convlstm")),
 ]  # fmt: skip
 

@@ -34,7 +34,7 @@ def network_cases(rng: Rng) -> list[Case]:
     mask = np.array([[1, 0, 1], [1, 1, 0]])
     pairs = [
         pair_case(
-            f"align/{old} to {new} steps",
+            f"align_steps/{old} to {new} steps",
             align_steps_forward,
             align_steps_backward,
             {"x": rng.standard_normal((old, 2, 3))},

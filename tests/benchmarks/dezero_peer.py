@@ -23,7 +23,10 @@ def set_threads(threads: int) -> None:
 
 def prepare(case: Any, arrays: Results, dx: bool) -> Callable[[], Results] | None:
     kinds = {"convlstm": recurrent, "lstm": recurrent, "conv": conv}
-    if case.kind not in kinds or (case.kind == "conv" and len(case.sizes["S"]) != 2):
+    beyond = len(case.sizes.get("S", ())) != 2 or {"dilation", "groups"} & set(
+        case.sizes
+    )  # its conv2d knows neither
+    if case.kind not in kinds or (case.kind == "conv" and beyond):
         return None
     return kinds[case.kind](case, arrays, dx)
 

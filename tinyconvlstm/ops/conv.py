@@ -127,10 +127,10 @@ def correlate_adjoint_x(
     if not geometry.kernel and groups == 1:
         return (w.T @ dy.T).T
     xp = array_module(dy)
-    if groups == 1 and set(geometry.stride) == {1} and w.shape[0] <= 2 * w.shape[1]:
+    if set(geometry.stride) == {1} and w.shape[0] // groups <= 2 * w.shape[1]:
         mirror = mirrored(geometry)
         if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
-            return copied(correlate(dy, flipped(w), mirror), out)
+            return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
     w_columns = rows(w, groups).swapaxes(1, 2)  # (G, C/G * K, F/G)
     channels = w.shape[1] * groups
     dy = dy.reshape(len(dy), groups, w_columns.shape[2], geometry.positions)
@@ -205,9 +205,11 @@ def copied(x: Array, out: Array | None) -> Array:
     return out
 
 
-def flipped(w: Array) -> Array:
-    """w (F, C, *K) turned around on every spatial axis, in and out exchanged: (C, F, *K)."""
-    return w[(slice(None), slice(None), *(slice(None, None, -1) for _ in w.shape[2:]))].swapaxes(0, 1)
+def flipped(w: Array, groups: int = 1) -> Array:
+    """w (F, C / groups, *K) turned around on every spatial axis, in and out exchanged: (C, F / groups, *K)."""
+    turned = w[(slice(None), slice(None), *(slice(None, None, -1) for _ in w.shape[2:]))]
+    turned = turned.reshape(groups, -1, *turned.shape[1:]).swapaxes(1, 2)  # (G, C/G, F/G, *K)
+    return turned.reshape(-1, *turned.shape[2:])
 
 
 def mirrored(geometry: Geometry) -> Geometry:

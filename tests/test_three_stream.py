@@ -165,6 +165,9 @@ def test_streams_that_do_not_fit_are_refused(rng, clips, change, words):
 
 
 def test_a_sample_without_any_stream_is_refused(rng, clips):
+    for wrong in ({"flow": [1, 0]}, {"sound": [1, 1, 1]}):
+        with pytest.raises(ValueError, match=r"entries, expected 3, for one of"):
+            model_of("sum", rng).forward(clips, present=wrong)
     none = {name: [0, 1, 1] for name in NAMES}
     with pytest.raises(ValueError, match="without any stream"):
         model_of("sum", rng).forward(clips, present=none)

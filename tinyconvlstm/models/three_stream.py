@@ -199,9 +199,12 @@ class ThreeStream(Container, Layer):
         xp = array_module(*found.values())
         N = next(iter(found.values())).shape[1]
         mask = np.array([[name in found] * N for name in NAMES])
-        for k, name in enumerate(NAMES):
-            if present is not None and name in present:
-                mask[k] &= np.asarray([bool(b) for b in present[name]])
+        for name, there in (present or {}).items():
+            if name not in NAMES or len(there) != N:
+                raise ValueError(
+                    f"present[{name!r}] has {len(there)} entries, expected {N}, for one of {NAMES}"
+                )
+            mask[NAMES.index(name)] &= np.array([bool(b) for b in there])
         if train and self.drop:
             mask = dropped(mask, self.drop, needed(rng, "drop"))
         if not mask.any(axis=0).all():

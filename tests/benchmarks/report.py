@@ -154,13 +154,18 @@ def profiles() -> str:
 def macs(case: Any) -> int:
     """Multiply-accumulates of a forward pass; the first step has no state to convolve."""
     s = case.sizes
-    positions, taps = math.prod(s.get("S", ())), s.get("k", 1) ** len(s.get("S", ()))
     if case.kind == "train":
         model = tcl.Forecaster((s["F"],), size=s["S"], kernel=s["k"], patch=s["patch"])
         return int(model.cost((s["T"], s["N"], 1, *s["S"])).macs)
     if case.kind == "conv":
         out = math.prod(-(-n // s.get("stride", 1)) for n in s["S"])
-        return int(s["N"] * out * s["F"] * s["C"] // s.get("groups", 1) * taps)
+        return int(s["N"] * out * s["F"] * s["C"] // s.get("groups", 1) * s["k"] ** len(s["S"]))
+    return recurrent_macs(s)
+
+
+def recurrent_macs(s: dict[str, Any]) -> int:
+    """Those of an LSTM or a ConvLSTM."""
+    positions, taps = math.prod(s.get("S", ())), s.get("k", 1) ** len(s.get("S", ()))
     return int(s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"]))
 
 
@@ -318,7 +323,7 @@ def growth(folder: Path) -> str:
             run()
             times.append(min(timed(run) for _ in range(3)))
             held.append(traced(run) / 1e6)
-            law.append(macs({**s, "S": (s["side"],) * 2}))
+            law.append(recurrent_macs({**s, "S": (s["side"],) * 2}))
             formula.append(4 * peak(cell, shape) / 1e6)
         at = values.index(base[name])
         scale = times[at] / law[at]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Array, array_module
-from .batch import Parts, check_sequence, cut, join, reverse_in_time
+from .batch import Parts, alive_steps, check_sequence, cut, join, reverse_in_time
 from .cells.base import Cell, State
 from .cells.maps import Grads, add_to
 from .loops import (
@@ -35,6 +35,7 @@ from .loops import (
     part_truncated_backward,
     room_for_ys,
 )
+from .nonfinite import all_finite
 from .parallel import run_parts, shares
 
 # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
@@ -72,6 +73,7 @@ def scan(
         ValueError: xs is no sequence of at least one step, or lengths or state do not fit it.
     """
     lengths = check_scan(cell, xs, state, lengths, h_mask)
+    xs = without_padding(xs, lengths)
     if reverse:
         xs = reverse_in_time(xs, lengths)
     ys, last, tape = forward_in_parts(part_forward, cell, xs, state, lengths, reverse, h_mask)
@@ -171,6 +173,7 @@ def scan_checkpointed(
     every = int(np.ceil(np.sqrt(len(xs)))) if every is None else every
     if every < 1:
         raise ValueError(f"every is {every}, expected at least 1 step a segment")
+    xs = without_padding(xs, lengths)
     if reverse:
         xs = reverse_in_time(xs, lengths)
 
@@ -216,6 +219,36 @@ def check_scan(
     return lengths
 
 
+def without_padding(xs: Array, lengths: Array | None) -> Array:
+    """xs with zeros beyond the lengths, if a NaN or an infinity lies there: zero times it is no zero."""
+    alive = alive_steps(len(xs), lengths)
+    if alive is None or all_finite(xs):
+        return xs
+    xp = array_module(xs)
+    return xp.where(alive.reshape(*alive.shape, *(1,) * (xs.ndim - 2)), xs, 0)
+
+
+def check_upstream(cell: Cell, dys: Array | None, dstate: State | None, tape: Any) -> None:
+    """ValueError where a gradient has not the shape of what it belongs to."""
+    tapes = tape.tapes if isinstance(tape, Parts) else [tape]
+    if isinstance(tapes[0], Checkpoints):
+        T, last = len(tapes[0].xs), tapes[0].states[-1] or cell.initial_state(tapes[0].xs[0])
+        batch = sum(t.xs.shape[1] for t in tapes)
+    else:
+        T, last = len(tapes[0].steps), tapes[0].last
+        batch = sum(len(t.last[0]) for t in tapes)
+    expected = (T, batch, *last[0].shape[1:])
+    if dys is not None and tuple(dys.shape) != expected:
+        raise ValueError(f"dys.shape is {tuple(dys.shape)}, expected {expected}, that of the sequence")
+    if dstate is not None:
+        names, given = last._fields, getattr(dstate, "_fields", None)
+        if given != names:
+            raise ValueError(f"dstate has fields {given}, expected {names}, those of the state")
+        for name, d, a in zip(names, dstate, last, strict=True):
+            if hasattr(d, "shape") and hasattr(a, "shape") and tuple(d.shape) != (batch, *a.shape[1:]):
+                raise ValueError(f"dstate.{name}.shape is {tuple(d.shape)}, expected {(batch, *a.shape[1:])}")
+
+
 def forward_in_parts(
     forward: Callable[..., Any],
     cell: Cell,
@@ -251,6 +284,8 @@ def backward_in_parts(
     input_grad: bool,
 ) -> tuple[Array, State, Grads]:
     """`backward` on every part of the batch; the parts' gradients add up, in order."""
+
+    check_upstream(cell, dys, dstate, tape)
 
     def part(dys: Array | None, dstate: State | None, tape: Any) -> tuple[Array, State, Grads]:
         if dys is not None and tape.reverse:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..backend import Array, array_module, check_dtypes
 from ..ops.conv import correlate_adjoint_x
+from ..ops.windows import as_int
 from ..parameters import Parametric
 from .maps import BiasMap, ConvMap, Grads, at_rest, steps_at_once
 from .maps import zeros as zeros  # for the cells
@@ -111,6 +112,12 @@ class TwoMapCell(Cell):
         rng: np.random.Generator | int = 0,
         dtype: Any = np.float32,
     ) -> None:
+        for name, value in (("kernel", kernel), ("state_kernel", state_kernel)):
+            if isinstance(value, int):
+                raise ValueError(f"{name} is {value}, expected one int a spatial axis, as ({value}, {value})")
+        if np.dtype(dtype).kind not in "fc":
+            raise ValueError(f"dtype is {np.dtype(dtype)}, expected a floating one")
+        channels, features = as_int(channels, "channels", 0), as_int(features, "features")
         state_kernel = tuple(kernel) if state_kernel is None else tuple(state_kernel)
         if len(state_kernel) != len(kernel):
             raise ValueError(f"state_kernel is {state_kernel}, expected one entry for each of {kernel}")
@@ -169,6 +176,16 @@ class TwoMapCell(Cell):
 
     def check_state(self, state: State, x: Array) -> State:
         """The state; ValueError or TypeError where a field's shape, dtype or backend does not fit x."""
+        names = self.initial_state(x)._fields
+        if getattr(state, "_fields", None) != names:
+            raise ValueError(
+                f"state is a {type(state).__name__}, expected the fields {names} of {type(self).__name__}.initial_state"
+            )
+        self.check_fields(state, x)
+        return state
+
+    def check_fields(self, state: State, x: Array) -> None:
+        """ValueError or TypeError where a field's shape, dtype or backend does not fit x."""
         shape = self.state_shape(x)
         fields = {f"state.{name}": a for name, a in zip(state._fields, state, strict=True)}
         array_module(x=x, **fields)
@@ -178,7 +195,6 @@ class TwoMapCell(Cell):
                 raise ValueError(
                     f"{name} has shape {tuple(a.shape)}, expected {shape} for frames of shape {tuple(x.shape)}"
                 )
-        return state
 
     def project(self, xs: Array) -> tuple[Sequence[Array], Any]:
         """zs, T times (N, gates * F, *S): the input map of every frame."""

@@ -115,16 +115,15 @@ class Clockwork(TwoMapCell):
         """The plain cell's, at time 0."""
         return self.clocked(*super().initial_state(x), zeros(x, x.shape[:1]))
 
-    def check_state(self, state: Any, x: Array) -> Any:
-        """As the plain cell; and one time for each clip."""
-        super().check_state(self.plain(*state[:-1]), x)
+    def check_fields(self, state: Any, x: Array) -> None:
+        """Those of the plain cell, and t (N,)."""
+        super().check_fields(self.plain(*state[:-1]), x)
         array_module(x=x, **{"state.t": state.t})
         check_dtypes(x=x, **{"state.t": state.t})
         if tuple(state.t.shape) != x.shape[:1]:
             raise ValueError(
                 f"state.t has shape {tuple(state.t.shape)}, expected {x.shape[:1]}, a time for each clip"
             )
-        return state
 
     def project(self, xs: Array) -> tuple[WithWeights, Any]:
         """The input's part of z for all frames, each with w_h without the links that the rule forbids."""

@@ -43,6 +43,14 @@ class Augment:
         for name in ("flip", "flip_rows"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability")
+        if not isinstance(self.flow, tuple):
+            raise ValueError(f"flow is {self.flow!r}, expected a tuple of names, as ({self.flow!r},)")
+        if self.crop is not None and (
+            not isinstance(self.crop, tuple)
+            or len(self.crop) != 2
+            or not all(isinstance(n, int) for n in self.crop)
+        ):
+            raise ValueError(f"crop is {self.crop!r}, expected (h, w) in whole pixels, or None")
         if self.flow_order not in FLOW_ORDERS:
             raise ValueError(f"flow_order is {self.flow_order!r}, expected one of {FLOW_ORDERS}")
 
@@ -59,6 +67,8 @@ class Augment:
         """
         whole = isinstance(clips, Mapping)
         streams = dict(clips) if whole else {"clips": clips}
+        if whole and self.flow != ("flow",) and set(self.flow) - set(streams):
+            raise ValueError(f"flow names {self.flow}, expected some of the streams {tuple(streams)}")
         pictures = {name: x for name, x in streams.items() if x.ndim == 5}
         sizes = {name: (x.shape[1], *x.shape[3:]) for name, x in pictures.items()}
         if not pictures or len(set(sizes.values())) > 1:
@@ -71,7 +81,7 @@ class Augment:
             len(streams) > 1 or not 1 <= self.frames <= len(next(iter(streams.values())))
         ):
             raise ValueError(
-                f"frames is {self.frames}, expected at most the clips' own, and one stream: rates may differ"
+                f"frames is {self.frames}, expected 1 to the clips' own number, and one stream: rates may differ"
             )
         rng = np.random.default_rng([self.seed, index])
         mirrored, upside = rng.random(N) < self.flip, rng.random(N) < self.flip_rows
@@ -109,6 +119,8 @@ def flip_clips(x: Array, which: Array, *, axis: int, flow_order: str | None = No
         raise ValueError(f"axis is {axis}, expected 3 (rows) or 4 (columns)")
     if flow_order is not None and x.shape[2] % 2:
         raise ValueError(f"the flow has {x.shape[2]} channels, expected pairs of {flow_order}")
+    if flow_order is not None and x.dtype.kind == "u":
+        raise ValueError(f"the flow has dtype {x.dtype}, expected one with a sign: a mirror negates motion")
     y = x.copy()
     y[:, which] = np.flip(x[:, which], axis)
     if flow_order is not None:

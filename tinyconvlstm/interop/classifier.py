@@ -43,7 +43,14 @@ def classifier_from_pytorch(
             "the LSTM is bidirectional, expected one that reads forwards: its last step is no state"
         )
     top.return_sequences = False  # a layer made just now, nobody else has it
-    return VideoClassifier([*below, top], dense_from_pytorch(state, prefix=f"{head}."))
+    dense = dense_from_pytorch(state, prefix=f"{head}.")
+    w, kind = dense.params["w"], top.cell.params["w_h"].dtype
+    if w.shape[1] != top.cell.features or w.dtype != kind:
+        raise ValueError(
+            f"{head}.weight has shape {w.shape} and dtype {w.dtype}, "
+            f"expected (classes, {top.cell.features}) and {kind}, as the LSTM's"
+        )
+    return VideoClassifier([*below, top], dense)
 
 
 def classifier_to_pytorch(

@@ -104,8 +104,8 @@ class Weights:
         a = self.arrays[key]
         if a.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, a.shape, strict=True)):
             raise ValueError(f"{key} has shape {a.shape}, expected {expected}")
-        if a.dtype.kind != "f" or a.dtype != (self.dtype or a.dtype):
-            raise ValueError(f"{key} has dtype {a.dtype}, expected {self.dtype or 'floating'}")
+        if a.dtype not in (np.float32, np.float64) or a.dtype != (self.dtype or a.dtype):
+            raise ValueError(f"{key} has dtype {a.dtype}, expected {self.dtype or 'float32 or float64'}")
         self.dtype = a.dtype
         self.taken.add(key)
         return a

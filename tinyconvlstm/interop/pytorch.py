@@ -115,13 +115,21 @@ def cell_arrays(weights: Weights, end: str, blocks: int) -> tuple[int, dict[str,
 def layers_from(state: State, prefix: str, cell_from: Callable[[Weights, str], TwoMapCell]) -> Sequential:
     """A chain of layers, as many as there are keys for."""
     weights, layers = Weights(state, prefix), list[Layer]()
+    given: int | None = None  # features that the layer below gives
     while not layers or f"weight_ih_l{len(layers)}" in weights:
         end = f"_l{len(layers)}"
-        cell = cell_from(weights, end)
+        cells = [cell_from(weights, end)]
         if f"weight_ih{end}_reverse" in weights:
-            layers.append(Bidirectional(cell, cell_from(weights, f"{end}_reverse")))
-        else:
-            layers.append(Recurrent(cell))
+            cells.append(cell_from(weights, f"{end}_reverse"))
+        for way, cell in zip(("", "_reverse"), cells, strict=False):
+            expected = (cells[0].channels if given is None else given, cells[0].features)
+            if (cell.channels, cell.features) != expected:
+                raise ValueError(
+                    f"{prefix}weight_ih{end}{way} is of {cell.channels} inputs and {cell.features} features, "
+                    f"expected {expected[0]} and {expected[1]}, as the layer below and the other direction have"
+                )
+        given = len(cells) * cells[0].features
+        layers.append(Bidirectional(*cells) if len(cells) == 2 else Recurrent(cells[0]))
     weights.done()
     return Sequential(*layers)
 

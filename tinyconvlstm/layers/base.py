@@ -68,12 +68,22 @@ class Sequential(Container, Layer):
         else:
             self.parts = {str(k): layer for k, layer in enumerate(layers)}
 
-    takes_lengths = True
+    @property
+    def takes_lengths(self) -> bool:  # type: ignore[override]
+        """Whether any of the layers reads lengths."""
+        return any(getattr(layer, "takes_lengths", False) for layer in self.parts.values())
 
     def forward(
         self, x: Any, *, train: bool = False, rng: Rng = None, lengths: Any = None
     ) -> tuple[Any, dict[str, Any]]:
-        """y of the last layer, and every layer's saved by name; lengths go to the layers that read them."""
+        """y of the last layer, and every layer's saved by name; lengths go to the layers that read them.
+
+        Raises:
+            ValueError: lengths are given and no layer reads them: padding would enter the result.
+        """
+        if lengths is not None and not self.takes_lengths:
+            kinds = ", ".join(type(layer).__name__ for layer in self.parts.values())
+            raise ValueError(f"lengths are given, expected None: none of the layers reads them ({kinds})")
         tape = {}
         for name, layer in self.parts.items():
             more = {"lengths": lengths} if layer.takes_lengths and lengths is not None else {}

@@ -64,6 +64,18 @@ class Fusion(Container, Layer):
         """Logits (N, classes) of hs, a list of (N, F_s), and present (S, N)."""
         raise NotImplementedError(type(self).__name__)
 
+    def check(self, hs: Hs, present: Array) -> None:
+        """ValueError where streams, features or the mask do not fit, or a sample has no stream."""
+        shapes = [tuple(h.shape) for h in hs]
+        expected = [(present.shape[-1], f) for f in self.features]
+        if shapes != expected or tuple(present.shape) != (len(hs), len(hs[0])):
+            raise ValueError(
+                f"hs have shapes {shapes} and present {tuple(present.shape)}, "
+                f"expected (N, F_s) with F_s of {self.features}, and ({len(self.features)}, N)"
+            )
+        if not (present != 0).any(axis=0).all():
+            raise ValueError("present leaves a sample without any stream")
+
     def backward(self, dy: Array, saved: Any) -> tuple[list[Array], Grads]:
         """The gradients of hs, and grads."""
         raise NotImplementedError(type(self).__name__)
@@ -88,6 +100,7 @@ class ConcatFusion(Fusion):
         self, hs: Hs, present: Array, *, train: bool = False, rng: Rng = None
     ) -> tuple[Array, Any]:
         """As `Fusion.forward`."""
+        self.check(hs, present)
         y, head = self.parts["head"].forward(beside(hs, present))
         return y, (present, head)
 
@@ -112,6 +125,7 @@ class SumFusion(Fusion):
         self, hs: Hs, present: Array, *, train: bool = False, rng: Rng = None
     ) -> tuple[Array, Any]:
         """As `Fusion.forward`."""
+        self.check(hs, present)
         weights = share(present, hs[0].dtype) * len(hs)  # (S, N, 1)
         total, tapes = 0, []
         for s, h in enumerate(hs):
@@ -153,6 +167,7 @@ class GatedFusion(Fusion):
         self, hs: Hs, present: Array, *, train: bool = False, rng: Rng = None
     ) -> tuple[Array, Any]:
         """As `Fusion.forward`."""
+        self.check(hs, present)
         xp = array_module(hs[0])
         m = (present != 0).T  # (N, S)
         scores, gate = self.parts["gate"].forward(beside(hs, present))
@@ -193,6 +208,7 @@ class ScoreFusion(Fusion):
         self, hs: Hs, present: Array, *, train: bool = False, rng: Rng = None
     ) -> tuple[Array, Any]:
         """As `Fusion.forward`."""
+        self.check(hs, present)
         found = [self.parts[f"head.{s}"].forward(kept(h, present[s])) for s, h in enumerate(hs)]
         y, mean = mean_score_forward(array_module(hs[0]).stack([logits for logits, _ in found]), present)
         return y, ([tape for _, tape in found], mean)

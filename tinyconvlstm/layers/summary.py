@@ -101,11 +101,16 @@ class Summary:
             right = [cell.rjust(w) for cell, w in zip(line[3:], widths[3:], strict=True)]
             lines.append("  ".join(left + right))
         rule = "-" * len(lines[0])
-        note = (
-            f"input {'x'.join(map(str, self.shape))}; MACs of one forward pass; activations kept for backward"
-        )
+        note = f"input {sizes(self.shape)}; MACs of one forward pass; activations kept for backward"
         peaks = [f"peak of a step, {name}: {si(numbers * self.itemsize)}B" for name, numbers in self.peaks]
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note, *peaks])
+
+
+def sizes(shape: Any) -> str:
+    """(2, 3) as "2x3", and several shapes with "and" between them."""
+    if shape and isinstance(shape[0], tuple):
+        return " and ".join(map(sizes, shape))
+    return "x".join(map(str, shape))
 
 
 def summarise(layer: Any, shape: Shape) -> Summary:

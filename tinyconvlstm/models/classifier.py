@@ -112,6 +112,7 @@ def lstm_classifier(
         dropout: on the input of every LSTM but the first, in training.
         rng: a NumPy Generator or a seed. dtype: of the parameters.
     """
+    check_features(features)
     rng = np.random.default_rng(rng)
     ends = len(features) - 1
     layers = [
@@ -136,12 +137,23 @@ def lstm_labeller(
     With one label for the whole clip take `lstm_classifier` with the same features: the last layer then
     gives its last step, and the head is a plain `Dense`.
     """
+    check_features(features)
     rng = np.random.default_rng(rng)
     layers = [
         Recurrent(LSTMCell(c, f, rng=rng, dtype=dtype))
         for c, f in zip((channels, *features[:-1]), features, strict=True)
     ]
     return FrameLabeller(layers, Dense(features[-1], classes, rng=rng, dtype=dtype))
+
+
+def check_features(features: Any) -> None:
+    """ValueError unless features is a sequence of at least one whole number."""
+    if (
+        not isinstance(features, Sequence)
+        or not features
+        or not all(isinstance(f, int) and f > 0 for f in features)
+    ):
+        raise ValueError(f"features is {features!r}, expected at least one whole number, as (8, 16)")
 
 
 def sequence_of(layer: Recurrent) -> Recurrent:

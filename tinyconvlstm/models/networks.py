@@ -20,7 +20,7 @@ from ..layers.basic import Conv, Dense
 from ..layers.clips import FactorisedConv, ToVolume
 from ..layers.plain import Activation, Flatten, GlobalPool, Pool
 from ..layers.recurrent import Bidirectional, Recurrent
-from .classifier import VideoClassifier
+from .classifier import VideoClassifier, check_features
 
 Seed = np.random.Generator | int
 
@@ -39,6 +39,7 @@ def frame_network(
     With keep_places the last maps are flattened, (N, features[-1] * positions left), so that what comes
     after knows where things are, not only what there is.
     """
+    check_features(features)
     rng = np.random.default_rng(rng)
     layers: list[Layer] = []
     for c, f in zip((channels, *features[:-1]), features, strict=True):
@@ -93,6 +94,7 @@ def convlstm_classifier(
         bidirectional: a ConvLSTM each way in every layer, both h side by side.
         rng: a NumPy Generator or a seed. dtype: of the parameters.
     """
+    check_features(features)
     rng = np.random.default_rng(rng)
     layers, c = [], channels
     for k, f in enumerate(features):
@@ -162,6 +164,7 @@ def volume_network(
     dtype: Any,
 ) -> Sequential:
     """ToVolume, then conv, ReLU and pooling for each entry of features, the mean, and a dense head."""
+    check_features(features)
     rng = np.random.default_rng(rng)
     layers: list[Layer] = [ToVolume()]
     for k, (c, f) in enumerate(zip((channels, *features[:-1]), features, strict=True)):

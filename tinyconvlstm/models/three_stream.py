@@ -28,9 +28,10 @@ from ..layers.clips import ToFrames, ToVolume
 from ..layers.fusion import FUSIONS
 from ..layers.plain import Activation, GlobalPool, Pool
 from ..layers.recurrent import Recurrent, TimeDistributed, check_time
-from ..layers.summary import Cost
+from ..layers.summary import Cost, Summary
 from ..ops.align import align_steps_backward, align_steps_forward
 from ..parameters import Container, prefixed
+from .classifier import check_features
 
 NAMES = ("rgb", "flow", "audio")
 
@@ -78,6 +79,7 @@ class Stream(Container, Layer):
         rng: np.random.Generator | int = 0,
         dtype: Any = np.float32,
     ) -> None:
+        check_features(features)
         if skip not in (None, "concat", "sum"):
             raise ValueError(f"skip is {skip!r}, expected None, 'concat' or 'sum'")
         if skip == "sum" and features[-1] != hidden:
@@ -213,6 +215,9 @@ class ThreeStream(Container, Layer):
         for name in NAMES:
             stream = self.parts[name]
             if name in found:
+                there = mask[NAMES.index(name)]
+                if not there.all():  # what stands in the place of a missing stream is never read
+                    found[name] = only(found[name], xp.asarray(there))
                 h, tapes[name] = stream.forward(found[name], train=train, rng=rng, steps=self.steps)
             else:
                 like = next(iter(found.values()))
@@ -245,10 +250,18 @@ class ThreeStream(Container, Layer):
             raise ValueError(f"x has batches of different sizes: {sizes}")
         return found
 
+    def summary(self, shape: Mapping[str, Shape]) -> Summary:  # type: ignore[override]
+        """As `Layer.summary`, for a dictionary of shapes; streams that are left out are not counted."""
+        itemsize = next(int(a.dtype.itemsize) for a in self.params.values())
+        shapes: Any = tuple(map(tuple, shape.values()))
+        return Summary(self.cost(shape).rows, shapes, itemsize)
+
     def cost(self, shape: Mapping[str, Shape]) -> Cost:  # type: ignore[override]
-        """All streams and the fusion, for a dictionary of shapes."""
+        """The streams that have a shape, and the fusion."""
         rows = [
-            (name, self.parts[name], self.parts[name].cost(tuple(shape[name]), self.steps)) for name in NAMES
+            (name, self.parts[name], self.parts[name].cost(tuple(shape[name]), self.steps))
+            for name in NAMES
+            if name in shape
         ]
         batch = next(iter(shape.values()))[1]
         return Cost.of([*rows, ("fusion", self.parts["fusion"], self.parts["fusion"].cost((batch,)))])
@@ -286,6 +299,11 @@ def three_stream(
         dtype=dtype,
         **settings,
     )
+
+
+def only(x: Array, there: Array) -> Array:
+    """x (T, N, ...) with zeros for the samples that are not there."""
+    return array_module(x).where(there.reshape(1, -1, *(1,) * (x.ndim - 2)), x, 0)
 
 
 def dropped(mask: Array, rate: float, rng: np.random.Generator) -> Array:

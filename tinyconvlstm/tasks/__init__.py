@@ -52,8 +52,9 @@ def task(name: str) -> Any:
     if name not in TASKS:
         import difflib
 
-        close = difflib.get_close_matches(name, TASKS, n=3) or sorted(TASKS)
-        raise ValueError(f"no task is named {name!r}; close names: {', '.join(close)}")
+        close = difflib.get_close_matches(name, TASKS, n=3)
+        known = f"close names: {', '.join(close)}" if close else f"expected one of {', '.join(TASKS)}"
+        raise ValueError(f"no task is named {name!r}; {known}")
     return import_module(f".{name.replace('-', '_')}", __name__)
 
 

@@ -36,7 +36,10 @@ def run(name: str | None, out: Path, *, listed: bool = False, quick: bool = Fals
         outcome = module.run(seed=seed, quick=quick, progress=True)
         keep(outcome, out, {"seed": seed, "quick": quick})
         missed += not outcome.reached
-        print(f"{outcome}\n  {time.perf_counter() - began:.0f} s; picture: {out / each}.png", flush=True)
+        print(
+            f"{outcome.words(judged=not quick)}\n  {time.perf_counter() - began:.0f} s; picture: {out / each}.png",
+            flush=True,
+        )
         if quick:
             print("  a short training: the goal is not judged")
     write_atomically(out / "index.md", page(out).encode())

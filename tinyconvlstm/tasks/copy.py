@@ -83,7 +83,7 @@ def judged(races: dict[str, list[Race]], limit: int) -> Outcome:
     }
     return Outcome(
         "copy",
-        f"nats per step on {HELD_OUT} sequences never looked at before, of {DELAY + 2 * LETTERS} steps, mean of the seeds",
+        f"nats per step on {HELD_OUT} fresh sequences of {DELAY + 2 * LETTERS} steps, mean of the seeds",
         {
             f"LSTM, {CELLS} cells": float(np.mean(last["LSTM"])),
             "Elman network, equal parameters": float(np.mean(last["RNN"])),

@@ -97,6 +97,8 @@ def run(*, seed: int = 0, quick: bool = False, progress: bool = True) -> Outcome
             "nats from the teacher's softened answers": ", ".join(
                 f"{n} {v:.3f}" for n, v in far.items() if v
             ),
+            "read it so": "labels are plentiful, so the student alone does as well or better: what is shown is that "
+            "a teacher's answers suffice, not that they win",
         },
     )
 

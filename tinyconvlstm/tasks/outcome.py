@@ -31,11 +31,16 @@ class Outcome:
     precision: int = 3
 
     def __str__(self) -> str:
+        return self.words()
+
+    def words(self, *, judged: bool = True) -> str:
+        """The scores and facts, a line each, and whether the goal was reached if it is judged."""
         lines = [f"{self.task}: {self.measure}"]
         wide = max(len(name) for name in [*self.scores, *self.facts])
         lines += [f"  {name.ljust(wide)}  {value:.{self.precision}f}" for name, value in self.scores.items()]
         lines += [f"  {name.ljust(wide)}  {fact}" for name, fact in self.facts.items()]
-        lines.append(f"  goal: {self.goal}: {'reached' if self.reached else 'NOT reached'}")
+        if judged:
+            lines.append(f"  goal: {self.goal}: {'reached' if self.reached else 'NOT reached'}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

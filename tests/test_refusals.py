@@ -7,8 +7,9 @@ from tinyconvlstm import ConvLSTMCell, GRUCell, LSTMCell, RNNCell, scan, scan_ba
 from tinyconvlstm.bptt import scan_checkpointed, scan_checkpointed_backward, scan_truncated_backward
 from tinyconvlstm.data.augment import Augment, flip_clips
 from tinyconvlstm.interop import classifier_from_pytorch, classifier_to_pytorch
-from tinyconvlstm.layers import FUSIONS, Dense, GlobalPool, Recurrent, Sequential, TimeDistributed
+from tinyconvlstm.layers import FUSIONS, ClockStack, Dense, GlobalPool, Recurrent, Sequential, TimeDistributed
 from tinyconvlstm.models import (
+    CaptionDecoder,
     Stream,
     cnn_lstm,
     conv3d_network,
@@ -198,3 +199,34 @@ def test_the_summary_of_three_streams():
 def test_dense_layers_know_nothing_of_lengths():
     with pytest.raises(ValueError, match="lengths are given"):
         Sequential(Dense(2, 3)).forward(np.ones((2, 2), np.float32), lengths=[1, 1])
+
+
+@pytest.mark.parametrize("lengths", [[99, 6], [0, 6], [2.5, 3.0], [3]])
+def test_lengths_that_do_not_fit_the_captioners_frames(rng, lengths):
+    decoder = CaptionDecoder(5, 3, 4, dtype=np.float64)
+    with pytest.raises(ValueError, match="lengths"):
+        decoder.forward(rng.standard_normal((6, 2, 3)), rng.integers(0, 5, (4, 2)), lengths=np.array(lengths))
+
+
+def test_the_captioner_does_not_read_padding(rng):
+    decoder, words = CaptionDecoder(5, 3, 4, dtype=np.float64), rng.integers(0, 5, (4, 2))
+    v, dy, found = rng.standard_normal((6, 2, 3)), rng.standard_normal((4, 2, 5)), []
+    for fill in (0.0, np.nan):
+        v[3:, 0] = fill
+        logits, saved = decoder.forward(v, words, lengths=[3, 6])
+        dx, grads = decoder.backward(dy, saved)
+        found.append({"logits": logits, "dx": dx, **grads})
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+    assert not found[1]["dx"][3:, 0].any()
+
+
+def test_stacks_of_clocks_that_cannot_be():
+    cells = [ConvLSTMCell(1, 3, (3, 3)), ConvLSTMCell(3, 2, (3, 3))]
+    with pytest.raises(ValueError, match="cells has 2 levels and show is 5"):
+        ClockStack(cells, (1, 2), show=5)
+    with pytest.raises(ValueError, match="cells has 0 levels"):
+        ClockStack([], ())
+    with pytest.raises(ValueError, match=r"cells\[0\] has 1 channels, expected at least 2"):
+        ClockStack(cells, (1, 2), top_down=True)
+    with pytest.raises(ValueError, match=r"recurrent_dropout is 0\.5, expected 0"):
+        ClockStack(cells, (1, 2), recurrent_dropout=0.5)

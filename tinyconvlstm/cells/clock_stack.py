@@ -84,6 +84,10 @@ class ClockStackCell(Container, Cell):  # type: ignore[override]
         top_down: bool = False,
         show: int = -1,
     ) -> None:
+        if not cells or not -len(cells) <= show < len(cells):
+            raise ValueError(
+                f"cells has {len(cells)} levels and show is {show}, expected at least 1, and one of them"
+            )
         pools = (1,) * (len(cells) - 1) if pools is None else tuple(pools)
         for name, given, count in (("periods", periods, len(cells)), ("pools", pools, len(cells) - 1)):
             if len(given) != count:
@@ -97,6 +101,11 @@ class ClockStackCell(Container, Cell):  # type: ignore[override]
             wanted = cells[k - 1].features + self.context(k)
             if cell.channels != wanted:
                 raise ValueError(f"cells[{k}] has {cell.channels} channels, expected {wanted}, what it reads")
+
+        if self.channels < 0:
+            raise ValueError(
+                f"cells[0] has {cells[0].channels} channels, expected at least {self.context(0)}, those from above"
+            )
 
     @property
     def cells(self) -> list[TwoMapCell]:

@@ -34,6 +34,10 @@ class ClockStack(Recurrent):
         show: int = -1,
         **settings: Any,
     ) -> None:
+        if settings.get("recurrent_dropout"):
+            raise ValueError(
+                f"recurrent_dropout is {settings['recurrent_dropout']}, expected 0: levels draw no masks"
+            )
         stack = ClockStackCell(cells, periods, pools=pools, top_down=top_down, show=show)
         super().__init__(stack, **settings)  # type: ignore[arg-type]
 

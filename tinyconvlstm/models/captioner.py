@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module
+from ..batch import alive_steps, check_sequence
+from ..bptt import without_padding
 from ..cells import LSTMCell
 from ..layers.base import Grads, Layer, Rng
 from ..layers.basic import Dense, Embedding
@@ -107,11 +109,14 @@ class CaptionDecoder(Container, Layer):
 
         Args:
             values: v, (T, N, D).
-            lengths: (N,) frames of each clip.
+            lengths: (N,) frames of each clip, 1 to T; what lies beyond is not read.
+        Raises:
+            ValueError: values are no sequence of at least one frame, or lengths do not fit them.
         """
         xp = array_module(values)
-        T = len(values)
-        mask = None if lengths is None else xp.arange(T)[:, None] < xp.asarray(lengths)
+        lengths = check_sequence(values, lengths)
+        T, mask = len(values), alive_steps(len(values), lengths)
+        values = without_padding(values, lengths)
         if mask is None:
             share = xp.full((T, values.shape[1], 1), 1 / T, dtype=values.real.dtype)
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,11 +17,11 @@ from tinyconvlstm.gradcheck import zoo
 from tinyconvlstm.gradcheck.engine import CENTRAL, COMPLEX, Probe, check_directions, upstream_patterns
 from tinyconvlstm.gradcheck.zoo_cells import CELLS, randomised
 from tinyconvlstm.layers import BatchNorm, Recurrent
-from tinyconvlstm.ops import Window, conv, dropout
+from tinyconvlstm.ops import Window, conv, dropout, winograd
 
 from . import oracles as naive
 from . import oracles_recurrent as oracle
-from .mutation import Killer
+from .mutation import Killer, forget
 
 
 def seeded(seed: int = 7) -> np.random.Generator:
@@ -114,6 +115,29 @@ def convolution(kind: str, groups: int = 1) -> Killer:
         np.testing.assert_allclose(y, naive.naive_conv(x, w, layout, groups), rtol=1e-12, atol=1e-13)
 
     return Killer(f"naive convolution, {kind}{', grouped' if groups > 1 else ''}", run)
+
+
+@contextmanager
+def transformed() -> Iterator[None]:
+    """Every convolution that Winograd's transforms can do is done by them, however small."""
+    kept = winograd.WORTH, winograd.SMALL_IMAGE
+    winograd.WORTH, winograd.SMALL_IMAGE = -np.inf, 0
+    forget()
+    try:
+        yield
+    finally:
+        winograd.WORTH, winograd.SMALL_IMAGE = kept
+        forget()
+
+
+def by_winograd(killer: Killer) -> Killer:
+    """A check, with `transformed` convolutions."""
+
+    def run() -> None:
+        with transformed():
+            killer.run()
+
+    return Killer(f"{killer.name}, by Winograd", run)
 
 
 def adjoint(kind: str) -> Killer:

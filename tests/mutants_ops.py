@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_optim
+from . import test_optim, test_winograd
 from .killers import (
     AVG_POOL,
     BINARY,
@@ -17,6 +17,7 @@ from .killers import (
     STANDARDISED,
     STRIPS,
     adjoint,
+    by_winograd,
     convolution,
     gradient,
     test,
@@ -39,7 +40,7 @@ WINDOWS = [
     Mutant("dilation ignored by the copy", "ops.windows:patches", "[d * row for d, row", "[row for d, row", DILATED),
     Mutant("dilation of the last axis ignored by the copy", "ops.windows:patches", "geometry.dilation[-1] * step", "step", UNEVEN),
     Mutant("columns in another order", "ops.windows:columns", "return patches(padded, geometry).reshape(", "return patches(padded, geometry)[:, :, ::-1].reshape(", ADJOINT_SQUARE),
-    Mutant("column index of col2im", "ops.windows:add_columns", "cols[:, :, tap]", "cols[:, :, k - 1 - tap]", ADJOINT_SQUARE),
+    Mutant("column index of col2im", "ops.windows:add_columns", "cols[(*taps, tap)]", "cols[(*taps, k - 1 - tap)]", ADJOINT_SQUARE),
     Mutant("overlaps overwritten", "ops.windows:add_columns", "] += cols[", "] = cols[", ADJOINT),
     Mutant("padding cropped from the wrong end", "ops.windows:crop", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
     Mutant("padding on the wrong side", "ops.windows:pad", "crop(padded, pads)[...] = x", "crop(padded, tuple(p[::-1] for p in pads))[...] = x", UNEVEN),
@@ -52,23 +53,48 @@ WINDOWS = [
 ]  # fmt: skip
 
 CONVOLUTION = [
-    Mutant("kernel flipped", "ops.conv:correlate", "w_rows = rows(w, groups)", "w_rows = rows(w[..., ::-1, ::-1], groups)", SQUARE),
-    Mutant("groups of features exchanged", "ops.conv:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
-    Mutant("groups interleaved", "ops.conv:correlate", "cols.reshape(len(cols), groups, w_rows.shape[2], -1)", "cols.reshape(len(cols), w_rows.shape[2], groups, -1).swapaxes(1, 2)", GROUPED),
+    Mutant("kernel flipped", "ops.lowering:Im2col.weights", "rows(w, self.groups)", "rows(w[..., ::-1, ::-1], self.groups)", SQUARE),
+    Mutant("groups of features exchanged", "ops.lowering:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
+    Mutant("groups interleaved", "ops.lowering:Im2col.forward", "cols.reshape(len(cols), *weights.shape[::2], -1)", "cols.reshape(len(cols), *weights.shape[2::-2], -1).swapaxes(1, 2)", GROUPED),
     Mutant("bias twice", "ops.conv:correlate", "y_strip += plus[block, ..., positions]", "y_strip += 2 * plus[block, ..., positions]", CONV),
     Mutant("bias gradient averaged over the batch", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.sum(axis=(0, *range(2, dy.ndim))) / len(dy)", CONV),
     Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),
-    Mutant("weight gradient scaled once per sample", "ops.conv:correlate_adjoint_w_steps", "dw += xp.matmul(", "dw += 1 / N * xp.matmul(", CONV),
-    Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w_steps", "dw += xp", "dw = xp", BLOCKS),
+    Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return product", "return product / samples", CONV),
+    Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w_steps", "more if dweights is None else add_in_place(dweights, more)", "more", BLOCKS),
     Mutant("first block alone", "ops.conv:cuts", "clips.stop, size)", "clips.stop, size + 1)", BLOCKS),
     Mutant("strips one row apart", "ops.windows:strips", "begin * geometry.stride[0]", "begin", STRIPS),
     Mutant("positions of the first strip again", "ops.windows:strips", "slice(begin * prod(rest), end * prod(rest))", "slice(0, (end - begin) * prod(rest))", STRIPS),
-    Mutant("kernel not transposed on the way back", "ops.conv:correlate_adjoint_x", "rows(w, groups).swapaxes(1, 2)", "rows(w[..., ::-1, ::-1], groups).swapaxes(1, 2)", STRIDED),
+    Mutant("kernel turned on the way back", "ops.lowering:Im2col.backward_x", "weights.swapaxes(1, 2)", "weights[..., ::-1].swapaxes(1, 2)", STRIDED),
     Mutant("adjoint kernel not flipped", "ops.conv:flipped", "slice(None, None, -1)", "slice(None)", CONV),
     Mutant("adjoint padded on the wrong side", "ops.conv:mirrored", "(r - before, r - after)", "(r - after, r - before)", CONV),
     Mutant("transposed convolution: features flipped", "ops.conv_transpose:conv_transpose_backward", "correlate_adjoint_w(x, dy, geometry, groups)", "correlate_adjoint_w(x[::-1], dy, geometry, groups)", gradient("conv_transpose/2d")),
     Mutant("transposed convolution: no bias gradient sum", "ops.conv_transpose:conv_transpose_backward", "conv_bias_backward(dy)", "conv_bias_backward(dy[:1])", gradient("conv_transpose/2d")),
     Mutant("linear: gradient averaged over the batch", "ops.linear:linear_backward", "return ", "dy = dy / len(dy); return ", gradient("linear")),
+]  # fmt: skip
+
+TOOM_COOK = by_winograd(convolution("square"))
+TILES = by_winograd(gradient("conv/2d by Winograd"))
+VOLUME = by_winograd(gradient("conv/3d by Winograd"))
+HANGING = by_winograd(gradient("conv/2d even kernel"))
+
+WINOGRAD = [
+    Mutant("signs of the scales lost", "ops.winograd:toom_cook", "np.prod(p - rest)", "np.abs(np.prod(p - rest))", TOOM_COOK),
+    Mutant("infinity forgotten among the values", "ops.winograd:toom_cook", "a_t[-1, -1] = points ** np.arange(m)[:, None], 1", "a_t[-1, -1] = points ** np.arange(m)[:, None], 0", TOOM_COOK),
+    Mutant("infinity reads the first tap", "ops.winograd:toom_cook", "g[-1, -1] = points", "g[-1, 0] = points", TOOM_COOK),
+    Mutant("coefficients highest first", "ops.winograd:toom_cook", "np.poly(roots)[::-1]", "np.poly(roots)", TOOM_COOK),
+    Mutant("one output too many in a tile", "ops.winograd:outputs_at_once", "VALUES + 1 - k", "VALUES + 2 - k", TOOM_COOK),
+    Mutant("room for the hanging tile at the start", "ops.winograd:Winograd.__init__", "(before, after + -n % m)", "(before + -n % m, after)", HANGING),
+    Mutant("rows within a tile turned round", "ops.winograd:Winograd.put", ".transpose(self.y_order)", ".transpose(self.y_order)[:, :, :, :, ::-1]", TOOM_COOK),
+    Mutant("the hanging tile's rows come first", "ops.winograd:Winograd.put", "*map(slice, out))]", "*(slice(-n, None) for n in out))]", HANGING),
+    Mutant("gradient of the hanging tile", "ops.winograd:Winograd.spread", "*map(slice, out))] = dy", "*(slice(-n, None) for n in out))] = dy", HANGING),
+    Mutant("A twice instead of its adjoint", "ops.winograd:Winograd.spread", '"a", parts', '"a", -parts', TILES),
+    Mutant("pixels back without B", "ops.winograd:Winograd.backward_x", '"b", dvalues', '"b_t", dvalues', VOLUME),
+    Mutant("values not transposed on the way back", "ops.winograd:Winograd.backward_x", "weights.swapaxes(1, 2)", "weights[::-1].swapaxes(1, 2)", VOLUME),
+    Mutant("dw of other values", "ops.winograd:Winograd.backward_w", "self.evaluated(x, strip), dv", "self.evaluated(x, strip)[:, ::-1], dv", TILES),
+    Mutant("taps not gathered", "ops.winograd:Winograd.weights_adjoint", '"g_t", dweights', '"g_t", dweights[:, ::-1]', TILES),
+    Mutant("channels and taps exchanged in dw", "ops.winograd:Winograd.weights_adjoint", "*(1 + axis for axis in inverse((*lie, 0)))", "*(1 + axis for axis in (*lie, 0))", VOLUME),
+    Mutant("points in another order on every axis", "ops.winograd:Winograd.along_axes", "x = matrix @", "x = matrix[::-1] @", VOLUME),
+    Mutant("old weights of the scan before", "ops.lowering:unchanging", "_kept.reset(token)", "pass", test(test_winograd.test_weights_that_change_in_place_are_transformed_anew)),
 ]  # fmt: skip
 
 POOLS = [
@@ -168,6 +194,7 @@ OPTIMISERS = [
 OPERATIONS = {
     "Windows": WINDOWS,
     "Convolution and linear maps": CONVOLUTION,
+    "Convolution by Winograd's transforms": WINOGRAD,
     "Pooling": POOLS,
     "Normalisation": NORMS,
     "Activations, dropout, embedding, losses": FUNCTIONS,

@@ -16,6 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from tinyconvlstm.cells.maps import laid
+from tinyconvlstm.ops import conv, winograd
 
 
 class Killer(NamedTuple):
@@ -47,6 +48,7 @@ def function_of(target: str) -> FunctionType:
         found = inspect.getattr_static(found, part)
     found = getattr(found, "__func__", found)  # a static or class method
     found = found.fget if isinstance(found, property) else found
+    found = inspect.unwrap(found)  # one that remembers
     assert isinstance(found, FunctionType), target
     return found
 
@@ -85,18 +87,24 @@ def codes(outer: CodeType) -> Iterator[CodeType]:
             yield from codes(code)
 
 
+def forget() -> None:
+    """Clear what the package remembers of shapes: geometries, lowerings, matrices."""
+    for remembering in (laid, conv.chosen, winograd.toom_cook, winograd.tiled, winograd.inverse):
+        remembering.cache_clear()
+
+
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
     """The package with the mistake in it, while the block runs."""
     function = function_of(mutant.target)
     kept = function.__code__
     function.__code__ = mutated_code(function, mutant.old, mutant.new)
-    laid.cache_clear()  # geometries are remembered
+    forget()
     try:
         yield
     finally:
         function.__code__ = kept
-        laid.cache_clear()
+        forget()
 
 
 def killed(mutant: Mutant) -> bool:

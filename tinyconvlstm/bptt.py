@@ -36,6 +36,7 @@ from .loops import (
     room_for_ys,
 )
 from .nonfinite import all_finite
+from .ops.lowering import unchanging
 from .parallel import run_parts, shares
 
 # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
@@ -261,9 +262,7 @@ def forward_in_parts(
 ) -> tuple[Array, State, Any]:
     """`forward` on every part of the batch, each writing its own columns of ys."""
     slices = shares(xs[0], cell.macs(xs[0]), small=STEP)
-    if len(slices) == 1:
-        return forward(cell, xs, state, lengths, reverse, h_mask, None)  # type: ignore[no-any-return]
-    ys = room_for_ys(cell, xs, state) if sequence else None
+    ys = room_for_ys(cell, xs, state) if sequence and len(slices) > 1 else None
 
     def part(clips: slice) -> tuple[Array, State, Any]:
         own = None if ys is None else ys[:, clips]
@@ -271,7 +270,10 @@ def forward_in_parts(
             cell, xs[:, clips], cut(state, clips), cut(lengths, clips), reverse, cut(h_mask, clips), own
         )
 
-    results = run_parts(part, slices)
+    with unchanging(cell.params.values()):
+        if len(slices) == 1:
+            return forward(cell, xs, state, lengths, reverse, h_mask, None)  # type: ignore[no-any-return]
+        results = run_parts(part, slices)
     return ys, join([last for _, last, _ in results]), Parts(slices, [tape for _, _, tape in results])
 
 
@@ -295,14 +297,14 @@ def backward_in_parts(
             dxs = reverse_in_time(dxs, tape.lengths)
         return dxs, dinitial, grads
 
-    if not isinstance(tape, Parts):
-        return part(dys, dstate, tape)
-
     def run(k: int) -> tuple[Array, State, Grads]:
         clips = tape.slices[k]
         return part(None if dys is None else dys[:, clips], cut(dstate, clips), tape.tapes[k])
 
-    results = run_parts(run, range(len(tape.slices)))
+    with unchanging(cell.params.values()):
+        if not isinstance(tape, Parts):
+            return part(dys, dstate, tape)
+        results = run_parts(run, range(len(tape.slices)))
     dxs, dinitial, grads = results[0]
     for _, _, more in results[1:]:
         for name, value in more.items():

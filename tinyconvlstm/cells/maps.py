@@ -23,8 +23,8 @@ from ..ops.conv import (
     correlate_adjoint_w,
     correlate_adjoint_w_steps,
     correlate_adjoint_x,
-    frames_of,
 )
+from ..ops.lowering import frames_of
 from ..ops.windows import Geometry, Window
 
 Grads = dict[str, Array]

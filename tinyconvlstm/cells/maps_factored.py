@@ -17,13 +17,8 @@ import numpy as np
 
 from ..backend import Array, array_module, check_dtypes
 from ..init import glorot_uniform
-from ..ops.conv import (
-    conv_bias_backward,
-    correlate,
-    correlate_adjoint_w,
-    correlate_adjoint_x,
-    frames_of,
-)
+from ..ops.conv import conv_bias_backward, correlate, correlate_adjoint_w, correlate_adjoint_x
+from ..ops.lowering import frames_of
 from ..ops.windows import Geometry, Window
 from .maps import ConvMap, Grads, add_to, as_one_batch, at_rest, laid
 

@@ -29,7 +29,7 @@ from ..layers.recurrent import Recurrent
 from ..layers.summary import Cost
 from ..loops import Tape
 from ..ops.activations import sigmoid
-from ..ops.conv import frames_of
+from ..ops.lowering import frames_of
 from ..ops.windows import as_int, per_axis
 from ..parameters import Container, prefixed
 from .forecast_cell import ForecastCell, ForecastState, split_features

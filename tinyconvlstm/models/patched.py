@@ -6,7 +6,7 @@ from typing import Any
 
 from ..backend import Array
 from ..layers.base import Shape
-from ..ops.conv import frames_of
+from ..ops.lowering import frames_of
 from ..ops.patches import (
     depth_to_space_backward,
     depth_to_space_forward,

@@ -13,12 +13,14 @@ neural networks for document processing", section 2.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import SMALL, run_parts, shares
-from .windows import Geometry, Window, add_columns, columns, crop, pad, padded_sizes, patches, strips
+from .lowering import Im2col, Lowering, frames_of, weights_for
+from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
+from .winograd import Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
@@ -94,24 +96,22 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
     if not geometry.kernel and groups == 1:
         y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
         return y if plus is None else add_in_place(y, plus)
-    xp = array_module(x)
-    w_rows = rows(w, groups)  # (G, F/G, C/G * K)
+    xp, lowering = array_module(x), lowering_of(x, w.shape, geometry, groups)
+    weights = weights_for(lowering, w)
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
-    y = xp.empty((len(x), groups, w_rows.shape[1], geometry.positions), dtype=kind)
+    y = xp.empty((len(x), groups, len(w) // groups, geometry.positions), dtype=kind)
     if plus is not None:
         plus = xp.broadcast_to(
             plus.reshape(groups, -1, 1) if plus.ndim == 1 else plus.reshape(y.shape), y.shape
         )
 
     def part(clips: slice) -> None:
-        samples, strip_rows = block_sizes(x, geometry)
+        samples, strip_rows = block_sizes(x, geometry, lowering.numbers, multiple=lowering.multiple)
         for block in cuts(clips, samples):
-            padded = pad(x[block], geometry.pads)
+            padded = pad(x[block], lowering.pads)
             for strip, where, positions in strips(geometry, strip_rows):
-                cols = columns(padded[where], strip)  # (n, C * K, p)
-                cols = cols.reshape(len(cols), groups, w_rows.shape[2], -1)
                 y_strip = y[block, ..., positions]
-                xp.matmul(w_rows, cols, out=y_strip)
+                lowering.forward(weights, padded[where], strip, y_strip)
                 if plus is not None:
                     y_strip += plus[block, ..., positions]  # while it is in the cache
 
@@ -131,20 +131,21 @@ def correlate_adjoint_x(
         mirror = mirrored(geometry)
         if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
             return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
-    w_columns = rows(w, groups).swapaxes(1, 2)  # (G, C/G * K, F/G)
-    channels = w.shape[1] * groups
-    dy = dy.reshape(len(dy), groups, w_columns.shape[2], geometry.positions)
+    lowering = lowering_of(dy, w.shape, geometry, groups)
+    weights = weights_for(lowering, w)
+    dy = dy.reshape(len(dy), groups, len(w) // groups, geometry.positions)
     kind = xp.result_type(dy, w)
-    dx = xp.empty((len(dy), channels, *geometry.sizes), dtype=kind) if out is None else out
+    dx = xp.empty((len(dy), w.shape[1] * groups, *geometry.sizes), dtype=kind) if out is None else out
 
     def part(clips: slice) -> None:
-        samples, strip_rows = block_sizes(dx, geometry)
+        samples, strip_rows = block_sizes(dx, geometry, lowering.numbers, multiple=lowering.multiple)
         for block in cuts(clips, samples):
-            padded = xp.zeros((*dx[block].shape[:2], *padded_sizes(geometry)), dtype=kind)
+            padded = xp.zeros(
+                (*dx[block].shape[:2], *padded_sizes(geometry._replace(pads=lowering.pads))), dtype=kind
+            )
             for strip, where, positions in strips(geometry, strip_rows):
-                dcols = xp.matmul(w_columns, dy[block, ..., positions])  # (n, G, C/G * K, p)
-                add_columns(padded[where], dcols, strip)
-            dx[block] = crop(padded, geometry.pads)
+                lowering.backward_x(weights, dy[block, ..., positions], strip, padded[where])
+            dx[block] = crop(padded, lowering.pads)
 
     macs = len(dy) * w.size * geometry.positions
     run_parts(part, shares(dy, macs), small=macs < SMALL)
@@ -161,40 +162,36 @@ def correlate_adjoint_w(dy: Array, x: Array, geometry: Geometry, groups: int = 1
 def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups: int = 1) -> Array:
     """dw of T convolutions at once, (T, F, C / groups, *K), from dys (T, N, F, *S_out) and xs (T, N, C, *S).
 
-    The columns of several samples stand side by side in one matrix, so that the product also takes the
-    sum over them. Strips are larger than dw, lest adding up dw's takes longer than making them. What
-    is computed is the transpose, cols dY^T, whose factors BLAS reads faster as they lie.
+    Strips are larger than dw, lest adding up dw's takes longer than making them.
     """
     xp = array_module(dys)
-    (T, N, features), channels, kind = dys.shape[:3], xs.shape[2] // groups, xp.result_type(dys, xs)
-    shape = (T, groups, channels * geometry.taps, features // groups)  # (T, G, C/G * K, F/G)
-    samples_last = (0, *range(2, xs.ndim), 1, *range(xs.ndim, 2 * xs.ndim - 3))
+    (T, N, features), kind = dys.shape[:3], xp.result_type(dys, xs)
+    rows = xs.shape[2] // groups * geometry.taps  # of the matrix dw
+    shape = (features, xs.shape[2] // groups, *geometry.kernel)
+    if not N:
+        return xp.zeros((T, *shape), dtype=kind)
+    lowering = lowering_of(xs, shape, geometry, groups)
     dys = dys.reshape(T, N, groups, features // groups, geometry.positions)
 
     def part(clips: slice) -> Array:
-        dw = xp.zeros(shape, dtype=kind)
-        samples, strip_rows = block_sizes(xs[0], geometry, at_least=4 * dw[0].nbytes)
-        if geometry.positions > 2 * shape[2]:
+        dweights = None
+        at_least = 4 * rows * features * kind.itemsize
+        samples, strip_rows = block_sizes(xs[0], geometry, lowering.numbers, at_least, lowering.multiple)
+        if geometry.positions > 2 * rows:
             samples = 1  # adding up small dw's takes less than lining up large dY's
         for block in cuts(clips, samples):
-            padded = pad(frames_of(xs[:, block]), geometry.pads)  # (T * n, C, ...)
+            padded = pad(frames_of(xs[:, block]), lowering.pads)  # (T * n, C, ...)
+            padded = padded.reshape(T, -1, *padded.shape[1:])
             for strip, where, positions in strips(geometry, strip_rows):
-                view = patches(padded[where], strip)
-                view = view.reshape(T, -1, *view.shape[1:]).transpose(samples_last)  # (T, C, *K, n, *strip)
-                cols = view.reshape(*shape[:3], -1)  # (T, G, C/G * K, n * p), copied
-                dy_strip = dys[:, block, ..., positions].transpose(0, 2, 3, 1, 4)  # (T, G, F/G, n, p)
-                dw += xp.matmul(cols, dy_strip.reshape(T, groups, shape[3], -1).swapaxes(2, 3))
-        return dw
+                more = lowering.backward_w(
+                    dys[:, block, ..., positions], padded[(slice(None), *where)], strip
+                )
+                dweights = more if dweights is None else add_in_place(dweights, more)
+        return dweights
 
-    dw = reduce(
-        add_in_place, run_parts(part, shares(dys[0], dys.size * shape[2]), small=dys.size * shape[2] < SMALL)
-    )
-    return dw.swapaxes(2, 3).reshape(T, features, channels, *geometry.kernel)
-
-
-def frames_of(xs: Array) -> Array:
-    """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
-    return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])
+    macs = dys.size * rows
+    dweights = reduce(add_in_place, run_parts(part, shares(dys[0], macs), small=macs < SMALL))
+    return lowering.weights_adjoint(dweights)
 
 
 def copied(x: Array, out: Array | None) -> Array:
@@ -227,9 +224,21 @@ def add_in_place(a: Array, b: Array) -> Array:
     return a
 
 
-def rows(w: Array, groups: int) -> Array:
-    """w (F, C/G, *K) as one matrix a group, (G, F/G, C/G * prod(K))."""
-    return w.reshape(groups, w.shape[0] // groups, -1)
+def lowering_of(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Lowering:
+    """How to convolve: fewer products by Winograd's transforms where that pays, im2col otherwise.
+
+    A GPU has its own kernels for im2col; half precision has no digits to spare.
+    """
+    plain = backend_name(like) == "cupy" or like.real.dtype.itemsize < 4 or like.dtype.kind not in "fc"
+    return chosen(geometry, w_shape, groups, plain)
+
+
+@lru_cache(maxsize=256)
+def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowering:
+    """The lowering of one kind of convolution, remembered: a scan asks for the same one at every step."""
+    features, channels = w_shape[:2]
+    axes = () if plain or groups > 1 else transformed_axes(geometry, features, channels)
+    return Winograd(geometry, features, channels, axes) if axes else Im2col(geometry, w_shape, groups)
 
 
 def cuts(clips: slice, size: int) -> Iterator[slice]:
@@ -238,20 +247,23 @@ def cuts(clips: slice, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, clips.stop))
 
 
-def block_sizes(x: Array, geometry: Geometry, at_least: int = 0) -> tuple[int, int]:
+def block_sizes(
+    x: Array, geometry: Geometry, numbers: int, at_least: int = 0, multiple: int = 1
+) -> tuple[int, int]:
     """(samples, rows of the first output axis) whose patches together fill PATCH_BYTES, or `at_least`.
 
     Several whole samples where they are small; a strip of one sample where it is large, yet of
-    SHORTEST positions, which a matrix product needs to run at full speed.
+    SHORTEST positions, which a matrix product needs to run at full speed. `numbers` are those of a position;
+    strips are a `multiple` of rows.
     """
     room = max(PATCH_BYTES[backend_name(x) or "numpy"], at_least)
-    position = max(1, x.shape[1] * geometry.taps * x.dtype.itemsize)  # bytes
+    position = max(1, numbers * x.dtype.itemsize)  # bytes
     if not geometry.out or room >= 2 * position * geometry.positions:
         return max(1, room // (position * geometry.positions)), max(1, *geometry.out[:1], 1)
     row = geometry.positions // geometry.out[0]
     wanted = max(room // position, SHORTEST) // row
     count = -(-geometry.out[0] // max(1, wanted))  # strips; then all of about one height
-    return 1, -(-geometry.out[0] // count)
+    return 1, -(-geometry.out[0] // (count * multiple)) * multiple
 
 
 def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, groups: int) -> Geometry:

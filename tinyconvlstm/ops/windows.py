@@ -238,7 +238,8 @@ def spans(geometry: Geometry) -> Sizes:
 def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
     """Add cols (N, C * prod(K), prod(S_out)) to where they were read in a padded x (N, C, ...).
 
-    One axis after the other, which takes sum(K) strided additions where tap by tap takes prod(K):
+    One axis after the other, which takes sum(K) strided additions where tap by tap takes prod(K); first
+    the axis that makes cols shrink most:
 
         (N, C, K1, K2, n1, n2)  ->  (N, C, K2, p1, n2)  ->  (N, C, p1, p2)
     """
@@ -247,19 +248,27 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
         kernels.add_columns(padded, cols, geometry, pixels)
         return
     cols = cols.reshape(padded.shape[:2] + geometry.kernel + geometry.out)
+    shrink = [k * n / p for k, n, p in zip(geometry.kernel, geometry.out, pixels, strict=True)]
+    left, sizes = list(range(rank)), list(geometry.out)  # axes whose taps are there; (p or n of every axis)
+    for axis in sorted(left, key=lambda axis: -shrink[axis]):
+        k, s, d, n = (f[axis] for f in (geometry.kernel, geometry.stride, geometry.dilation, geometry.out))
+        taps = (slice(None),) * (2 + left.index(axis))
+        left.remove(axis)  # the taps' axis goes, and the windows' axis becomes one of pixels
+        sizes[axis] = pixels[axis]
+        if not left:
+            target = padded[(slice(None), slice(None), *map(slice, pixels))]
+        elif k == s == 1:
+            cols = cols[(*taps, 0)]
+            continue
+        else:
+            kept = tuple(geometry.kernel[other] for other in left)
+            target = array_module(cols).zeros((*padded.shape[:2], *kept, *sizes), dtype=cols.dtype)
+        before = (slice(None),) * (2 + len(left) + axis)
+        for tap in range(k):
+            target[(*before, slice(d * tap, d * tap + s * (n - 1) + 1, s))] += cols[(*taps, tap)]
+        cols = target
     if not rank:
         padded += cols
-    for axis in range(rank):
-        k, s, d, n = (f[axis] for f in (geometry.kernel, geometry.stride, geometry.dilation, geometry.out))
-        if axis == rank - 1:
-            target = padded[(slice(None), slice(None), *map(slice, pixels[:-1]))]
-        else:  # the taps' axis goes, and the windows' axis becomes one of pixels
-            rest = geometry.kernel[axis + 1 :] + pixels[: axis + 1] + geometry.out[axis + 1 :]
-            target = array_module(cols).zeros(padded.shape[:2] + rest, dtype=cols.dtype)
-        before = (slice(None),) * (rank + 1)
-        for tap in range(k):
-            target[(*before, slice(d * tap, d * tap + s * (n - 1) + 1, s))] += cols[:, :, tap]
-        cols = target
 
 
 def padded_sizes(geometry: Geometry) -> Sizes:

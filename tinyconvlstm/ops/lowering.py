@@ -1,0 +1,128 @@
+"""What a convolution does with one strip of its output: the plain lowering, im2col and one product.
+
+`conv.py` cuts the work into blocks and strips and shares them among threads; a lowering says what
+happens to a strip. There are two: `Im2col` here, and `Winograd` in `winograd.py`, which takes larger
+windows and fewer multiplications. They have the same methods, so that the loops need not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from ..backend import Array, array_module
+from .windows import Geometry, Pads, Sizes, add_columns, columns, patches
+
+
+class Lowering(Protocol):
+    """From a strip of the padded input to a strip of the output, and the two ways back.
+
+    `weights` stand for w in all of them; a strip's geometry says which windows of x it holds.
+    """
+
+    pads: Pads  # what must lie around x
+    numbers: int  # made and read again for every position of y
+    multiple: int  # rows of a strip come in multiples of this
+
+    def weights(self, w: Array) -> Array:
+        """w (F, C / groups, *K) as the matrices (B, F / groups, R) of the products."""
+        ...
+
+    def weights_adjoint(self, dweights: Array) -> Array:
+        """dw (T, F, C / groups, *K) from dweights (T, B, R, F / groups), R and F exchanged."""
+        ...
+
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+        """Write the strip of y (n, groups, F / groups, p) that the padded x (n, C, ...) gives."""
+        ...
+
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+        """Add to the padded dx (n, C, ...) what a strip dy (n, groups, F / groups, p) says of it."""
+        ...
+
+    def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
+        """dweights (T, B, R, F / groups) of T steps: dy (T, n, groups, F / groups, p), x (T, n, C, ...)."""
+        ...
+
+
+Kept = dict[int, dict[Lowering, Array]]  # by the id of the array, which the caller of `unchanging` holds
+_kept: ContextVar[Kept | None] = ContextVar("matrices of weights that stay", default=None)
+
+
+@contextmanager
+def unchanging(parameters: Iterable[Array]) -> Iterator[None]:
+    """While the block runs, these arrays do not change, and what lowerings make of them is made once."""
+    token = _kept.set({id(w): {} for w in parameters})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def weights_for(lowering: Lowering, w: Array) -> Array:
+    """`lowering.weights(w)`, kept where w is `unchanging`."""
+    kept = (_kept.get() or {}).get(id(w))
+    if kept is None:
+        return lowering.weights(w)
+    if lowering not in kept:
+        kept[lowering] = lowering.weights(w)
+    return kept[lowering]
+
+
+class Im2col:
+    """One matrix a group: y = W cols, where cols are the windows of x side by side.
+
+        R = C / groups * prod(K)        B = groups
+
+    Adjoints: dcols = W^T dy, added back by col2im; dW = dy cols^T.
+    """
+
+    multiple = 1
+
+    def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
+        self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
+        self.numbers = w_shape[1] * groups * geometry.taps
+
+    def weights(self, w: Array) -> Array:
+        """(G, F / G, C / G * prod(K))."""
+        return rows(w, self.groups)
+
+    def weights_adjoint(self, dweights: Array) -> Array:
+        """(T, G, R, F / G) -> (T, F, C / G, *K)."""
+        steps, groups, _, features = dweights.shape
+        return dweights.swapaxes(2, 3).reshape(steps, groups * features, -1, *self.kernel)
+
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+        """y = W im2col(x)."""
+        cols = columns(x, strip)  # (n, C * K, p)
+        array_module(x).matmul(weights, cols.reshape(len(cols), *weights.shape[::2], -1), out=y)
+
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+        """dx += col2im(W^T dy)."""
+        add_columns(dx, array_module(dy).matmul(weights.swapaxes(1, 2), dy), strip)
+
+    def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
+        """cols dy^T, the columns of several samples side by side, so that the product also sums over them.
+
+        It is the transpose of dW, because BLAS reads its factors faster as they lie.
+        """
+        steps, samples, groups, features, _ = dy.shape
+        view = patches(frames_of(x), strip)  # (T * n, C, *K, *strip)
+        view = view.reshape(steps, samples, *view.shape[1:])
+        view = view.transpose(0, *range(2, x.ndim), 1, *range(x.ndim, view.ndim))  # (T, C, *K, n, *strip)
+        cols = view.reshape(steps, groups, x.shape[2] // groups * strip.taps, -1)  # (T, G, R, n * p), copied
+        dy = dy.transpose(0, 2, 3, 1, 4).reshape(steps, groups, features, -1)
+        product: Array = array_module(x).matmul(cols, dy.swapaxes(2, 3))
+        return product
+
+
+def rows(w: Array, groups: int) -> Array:
+    """w (F, C/G, *K) as one matrix a group, (G, F/G, C/G * prod(K))."""
+    return w.reshape(groups, w.shape[0] // groups, -1)
+
+
+def frames_of(xs: Array) -> Array:
+    """(T, N, C, *S) as T * N frames (T * N, C, *S)."""
+    return xs.reshape(xs.shape[0] * xs.shape[1], *xs.shape[2:])

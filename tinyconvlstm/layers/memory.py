@@ -7,8 +7,11 @@ from math import ceil, prod
 import numpy as np
 
 from .. import bptt
+from ..backend import Array
 from ..cells.base import TwoMapCell
-from ..ops.conv import PATCH_BYTES
+from ..ops.conv import block_sizes, lowering_of
+from ..ops.lowering import Lowering
+from ..ops.windows import Geometry, Window
 from ..parallel import shares
 
 Shape = tuple[int, ...]
@@ -19,12 +22,13 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T (kept + h)                 gates, cells and ys: kept = h kept_per_step in most cells
-        full   = tape + dxs + dz of the steps taken at once + the parameters' gradients, and the largest of
-                 them once more + the larger of: the gates' temporaries, the patches the threads work on
+        full   = tape + dxs + dz of the steps taken at once + the parameters' gradients + Winograd's weights
+                 + the larger of: the gates' temporaries, the patches the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
-    Dense maps take all steps at once: all z beside the gates, or all dz and their joined copy.
+    Dense maps take all steps at once: all z beside the gates, or all dz and their joined copy, and the
+    largest gradient once more.
 
     Args:
         cell: a `TwoMapCell`. shape: (T, N, C, *S) of the input.
@@ -38,7 +42,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     if every is not None:
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
-        return T * (h + dxs) + ceil(T / segment) * (cell.states - 1) * h + 2 * cell.states * h + inner
+        return T * (h + dxs) + (ceil(T / segment) - 1) * (cell.states - 1) * h + cell.states * h + inner
     if k2 is not None and at_once < T:
         at_once = 1  # as soon as no further block reaches a step
     # what the gates' backward pass needs, before that of the maps begins
@@ -48,7 +52,16 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]
-    return T * (N * cell.step_kept(out) + h + dxs) + step + held + sum(sizes) + max(sizes)
+    if cell.kernel:  # what Winograd's transforms make of the weights stays for the length of a scan
+        found = convolutions(cell, tuple(S))
+        sizes += [lowering.size for _, lowering, w in found if lowering.size > w.size]
+    return (
+        T * (N * cell.step_kept(out) + h + dxs)
+        + step
+        + held
+        + sum(sizes)
+        + (0 if cell.kernel else max(int(a.size) for a in cell.params.values()))
+    )
 
 
 def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
@@ -56,14 +69,28 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     if not cell.kernel:
         return 0
     N, _, *S = shape[1:]
-    parts = parts_of(cell, shape)
-    found = [0]
-    for w in [w for w in cell.params.values() if w.ndim == 2 + len(cell.kernel)]:
-        columns = w.shape[1] * prod(w.shape[2:]) * prod(cell.input_map.out(tuple(S)))  # of a sample
-        room = max(PATCH_BYTES["numpy"] // int(w.dtype.itemsize), 4 * int(w.size))
-        block = min(-(-N // parts) * columns, max(room, min(columns, 2 * room)))
-        found.append(at_once * parts * (block + block // w.shape[-1] + 2 * int(w.size)))
-    return int(max(found))
+    parts, found = parts_of(cell, shape), [0]
+    for geometry, lowering, w in convolutions(cell, tuple(S)):
+        clips = -(-N // parts)
+        frame = like(cell, (clips, w.shape[1], *geometry.sizes))
+        at_least = 4 * int(w.size) * int(w.dtype.itemsize)
+        samples, rows = block_sizes(frame, geometry, lowering.numbers, at_least, lowering.multiple)
+        samples = 1 if geometry.positions > 2 * w.shape[1] * geometry.taps else min(samples, clips)
+        block = samples * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
+        sums = 1 if block == clips * geometry.positions else 2  # a first product, and the next one to add
+        found.append(at_once * parts * (lowering.held * block + sums * lowering.size))
+    return max(found)
+
+
+def convolutions(cell: TwoMapCell, sizes: Shape) -> list[tuple[Geometry, Lowering, Array]]:
+    """Of each convolution of a cell: its geometry, its lowering and its weights."""
+    out, found = cell.input_map.out(sizes), []
+    for name, w in cell.params.items():
+        if w.ndim == 2 + len(cell.kernel):
+            own = name == getattr(cell.input_map, "w", None)
+            geometry = cell.input_map.over(sizes) if own else Window(w.shape[2:], padding="same").over(out)
+            found.append((geometry, lowering_of(w, w.shape, geometry, 1), w))
+    return found
 
 
 def parts_of(cell: TwoMapCell, shape: Shape) -> int:

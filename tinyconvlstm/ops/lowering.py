@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 from typing import Protocol
 
 from ..backend import Array, array_module
@@ -24,6 +25,8 @@ class Lowering(Protocol):
 
     pads: Pads  # what must lie around x
     numbers: int  # made and read again for every position of y
+    held: int  # numbers a position that `backward_w` holds at its peak
+    size: int  # of the weights
     multiple: int  # rows of a strip come in multiples of this
 
     def weights(self, w: Array) -> Array:
@@ -84,6 +87,9 @@ class Im2col:
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
         self.numbers = w_shape[1] * groups * geometry.taps
+        again = len(geometry.kernel) > 1 and geometry.kernel[-1] > 1  # `patches` copies the last axis first
+        self.held = self.numbers + w_shape[1] * groups * (1 + again * geometry.kernel[-1])
+        self.size = prod(w_shape)
 
     def weights(self, w: Array) -> Array:
         """(G, F / G, C / G * prod(K))."""

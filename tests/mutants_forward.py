@@ -44,7 +44,7 @@ EXCHANGED = [
 
 GATES = [
     *EXCHANGED,
-    Mutant("no previous cell", LSTM, "c = f * c_prev", "c = 0 * c_prev", DENSE),
+    Mutant("no previous cell", LSTM, "xp.multiply(f, c_prev, out", "xp.multiply(f, 0 * c_prev, out", DENSE),
     Mutant("coupled i and f", LSTM, "c += i * g", "c += (1 - f) * g", DENSE),
     Mutant("no input gate", LSTM, "c += i * g", "c += g", DENSE),
     Mutant("candidate through a sigmoid", LSTM, "xp.tanh(g, out=g)", "g[...] = sigmoid(g)", DENSE),

@@ -20,6 +20,7 @@ Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: duck-typed on purpose
 Module: TypeAlias = Any  # the module numpy or the module cupy
 
 BACKENDS = ("numpy", "cupy")
+ON_CPU = {np.ndarray, type(None)}
 
 
 class BackendError(TypeError):
@@ -44,7 +45,7 @@ def array_module(*arrays: Array, **named: Array) -> Module:
     Raises:
         BackendError: the arrays are of both backends; the message names one of each.
     """
-    if all(type(x) is np.ndarray for x in (*arrays, *named.values())):
+    if set(map(type, (*arrays, *named.values()))) <= ON_CPU:
         return np  # the common case, quickly
     found: dict[str, str] = {}  # backend -> the first argument of that backend, in words
     for name, x in [*((f"argument {i}", a) for i, a in enumerate(arrays)), *named.items()]:

@@ -33,6 +33,7 @@ from .loops import (
     part_checkpointed_backward,
     part_forward,
     part_truncated_backward,
+    room_for_dxs,
     room_for_ys,
 )
 from .nonfinite import all_finite
@@ -289,25 +290,30 @@ def backward_in_parts(
 
     check_upstream(cell, dys, dstate, tape)
 
-    def part(dys: Array | None, dstate: State | None, tape: Any) -> tuple[Array, State, Grads]:
+    def part(
+        dys: Array | None, dstate: State | None, tape: Any, dxs: Array | None = None
+    ) -> tuple[Array, State, Grads]:
         if dys is not None and tape.reverse:
             dys = reverse_in_time(dys, tape.lengths)
-        dxs, dinitial, grads = backward(cell, dys, dstate, tape, input_grad, None)
+        dxs, dinitial, grads = backward(cell, dys, dstate, tape, input_grad, dxs)
         if dxs is not None and tape.reverse:
             dxs = reverse_in_time(dxs, tape.lengths)
         return dxs, dinitial, grads
 
     def run(k: int) -> tuple[Array, State, Grads]:
-        clips = tape.slices[k]
-        return part(None if dys is None else dys[:, clips], cut(dstate, clips), tape.tapes[k])
+        clips, own = tape.slices[k], tape.tapes[k]
+        room = None if dxs is None else dxs[:, clips]
+        return part(None if dys is None else dys[:, clips], cut(dstate, clips), own, room)
 
     with unchanging(cell.params.values()):
         if not isinstance(tape, Parts):
             return part(dys, dstate, tape)
+        dxs = room_for_dxs(tape) if input_grad else None
         results = run_parts(run, range(len(tape.slices)))
-    dxs, dinitial, grads = results[0]
+    dinitial, grads = results[0][1:]
     for _, _, more in results[1:]:
         for name, value in more.items():
             add_to(grads, name, value)
-    dxs = None if dxs is None else join([r[0] for r in results], axis=1)
+    if dxs is None and results[0][0] is not None:
+        dxs = join([r[0] for r in results], axis=1)
     return dxs, None if dinitial is None else join([r[1] for r in results]), grads

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .backend import Array, array_module, map_arrays
-from .batch import alive_steps, filled, hold, where
+from .batch import Parts, alive_steps, filled, hold, where
 from .cells.base import Cell, State
 from .cells.maps import Grads, add_to, rest
 
@@ -79,8 +79,9 @@ def part_backward(
     grads, dstate, T = {} if grads is None else grads, filled(dstate, tape.last), len(tape.steps)
     for end in range(T, 0, -tape.at_once):
         begin = max(0, end - tape.at_once)
-        dzs, dstate = steps_backward(cell, dys, dstate, tape, begin, end, grads)
+        dzs, dstate = steps_backward(cell, dys, dstate, tape, begin, end, grads, joined=True)
         dxs = maps_backward(cell, dzs, tape, begin, end, grads, input_grad, dxs)
+        del dzs  # before those of the steps before are made
     return dxs, None if tape.from_rest else dstate, grads
 
 
@@ -185,25 +186,29 @@ def steps_backward(
     end: int,
     grads: Grads,
     first_loss: int = 0,
+    joined: bool = False,
 ) -> tuple[list[Any], State]:
     """The only loop of BPTT: steps end - 1 .. begin. Returns their dzs and the gradient before them.
 
     Only the loss terms of steps first_loss and later count. Where a clip is over, its state was
-    held: the gradient passes the step unchanged and leaves no dz.
+    held: the gradient passes the step unchanged and leaves no dz. `joined`: dzs may be one array.
     """
-    dzs: list[Any] = [None] * (end - begin)
+    dzs: Any = [None] * (end - begin)
     for t in reversed(range(begin, end)):
         if dys is not None and t >= first_loss:
             dy = dys[t] if tape.alive is None else where(tape.alive[t], dys[t], 0)
             dstate = dstate._replace(h=dstate.h + dy)
         if tape.alive is None:
-            dzs[t - begin], dstate, step_grads = cell.step_backward(dstate, tape.steps[t])
+            dz, dstate, step_grads = cell.step_backward(dstate, tape.steps[t])
         else:
             alive = tape.alive[t]
             through = map_arrays(lambda d, alive=alive: where(alive, d, 0), dstate)
-            dzs[t - begin], dbefore, step_grads = cell.step_backward(through, tape.steps[t])
+            dz, dbefore, step_grads = cell.step_backward(through, tape.steps[t])
             if t or not tape.from_rest:
                 dstate = hold(alive, dbefore, dstate)
+        if joined and t == end - 1 and end > begin + 1 and hasattr(dz, "shape"):
+            dzs = room_for(dz, end - begin)
+        dzs[t - begin] = dz
         for name, value in step_grads.items():
             add_to(grads, name, value)
     return dzs, dstate
@@ -237,6 +242,25 @@ def maps_backward(
         dxs = array_module(projection.x).empty(shape, dtype=tape.last.h.dtype)
     cell.project_backward(dzs, projection, grads, out=dxs[begin:end])
     return dxs
+
+
+def room_for(dz: Array, steps: int) -> Array:
+    """An empty array (T, *dz.shape) in which the steps' matrices join as dz lies: by rows, or by columns."""
+    xp = array_module(dz)
+    if dz.ndim == 2 and dz.flags.f_contiguous:
+        return xp.empty((dz.shape[1], steps, dz.shape[0]), dtype=dz.dtype).transpose(1, 2, 0)
+    return xp.empty((steps, *dz.shape), dtype=dz.dtype)
+
+
+def room_for_dxs(parts: Parts) -> Array | None:
+    """An empty array for the gradients of all parts' inputs; None where each part makes its own."""
+    first = parts.tapes[0]
+    xs = first.xs if isinstance(first, Checkpoints) else getattr(first.projection, "x", None)
+    if xs is None or first.reverse:
+        return None
+    kind = xs.dtype if isinstance(first, Checkpoints) else first.last.h.dtype
+    shape = (len(xs), parts.slices[-1].stop, *xs.shape[2:])
+    return array_module(xs).empty(shape, dtype=kind)
 
 
 def room_for_ys(cell: Cell, xs: Array, state: State | None) -> Array:

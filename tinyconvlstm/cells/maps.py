@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..ops.conv import (
     correlate_adjoint_x,
 )
 from ..ops.lowering import frames_of
-from ..ops.windows import Geometry, Window
+from ..ops.windows import Geometry, Window, strided
 
 Grads = dict[str, Array]
 Z_BYTES = 1 << 20  # a cache: small steps are taken together, for the calls of Python that this saves
@@ -253,13 +254,12 @@ def zeros(x: Array, shape: tuple[int, ...]) -> Array:
 def as_one_batch(frames: Any) -> Array:
     """T frames (N, ...), as an array (T, N, ...) or a list of arrays, as one batch (T * N, ...).
 
-    Matrices that lie in memory column by column, as products leave them, are put together so.
+    Matrices that lie in memory column by column, as single products leave them, are put together so.
     """
+    frames = lined_up(frames)
     if hasattr(frames, "shape"):
         return frames_of(frames)
     xp, first = array_module(frames[0]), frames[0]
-    if len(frames) == 1:
-        return first
     if first.ndim == 2 and first.flags.f_contiguous:
         return xp.concatenate([frame.T for frame in frames], axis=1).T
     return xp.concatenate(list(frames))
@@ -267,9 +267,29 @@ def as_one_batch(frames: Any) -> Array:
 
 def as_array(frames: Any) -> Array:
     """T frames (N, ...), as an array or a list of arrays, as an array (T, N, ...)."""
+    frames = lined_up(frames)
+    return frames if hasattr(frames, "shape") else array_module(frames[0]).stack(list(frames))
+
+
+def lined_up(frames: Any) -> Any:
+    """A list of arrays that lie in one block of the CPU's memory, evenly spaced, as that array; else as it is.
+
+    The hidden states of a scan do: what a state map read at steps 1 to T - 1 is ys, without a copy.
+    """
     if hasattr(frames, "shape"):
         return frames
-    return frames[0][None] if len(frames) == 1 else array_module(frames[0]).stack(list(frames))
+    first = frames[0]
+    if len(frames) == 1:
+        return first[None]
+    if not all(isinstance(f, np.ndarray) and f.base is first.base is not None for f in frames):
+        return frames
+    if any((f.shape, f.strides, f.dtype) != (first.shape, first.strides, first.dtype) for f in frames):
+        return frames
+    places = [f.__array_interface__["data"][0] for f in frames]
+    step = places[1] - places[0]
+    if step < first.nbytes or any(b - a != step for a, b in pairwise(places)):
+        return frames
+    return strided(first, (len(frames), *first.shape), (step, *first.strides))
 
 
 def steps_at_once(x: Array, geometry: Geometry, features: int) -> int:

@@ -27,8 +27,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
-    Dense maps take all steps at once: all z beside the gates, or all dz and their joined copy, and the
-    largest gradient once more.
+    Dense maps take all steps at once: all z beside the gates, or all dz (truncated: and their joined copy),
+    and the largest gradient once more.
 
     Args:
         cell: a `TwoMapCell`. shape: (T, N, C, *S) of the input.
@@ -42,13 +42,14 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     if every is not None:
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
-        return T * (h + dxs) + (ceil(T / segment) - 1) * (cell.states - 1) * h + cell.states * h + inner
+        return T * (h + dxs) + (ceil(T / segment) - 1) * (cell.states - 1) * h + 2 * cell.states * h + inner
     if k2 is not None and at_once < T:
         at_once = 1  # as soon as no further block reaches a step
     # what the gates' backward pass needs, before that of the maps begins
     gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
+    gates += z if k2 is None and at_once > 1 else 0  # a step's dz, on its way to the others
     step = at_once * z + max(gates + N * cell.step_room(out), 3 * h + patches(cell, shape, at_once))
-    if not cell.kernel or at_once > 1:  # dz and what was read, put together for one product
+    if k2 is not None and at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
     sizes = [int(a.size) for a in cell.params.values()]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import SMALL, run_parts, shares
-from .lowering import Im2col, Lowering, frames_of, weights_for
+from .lowering import Im2col, Lowering, frames_of, made_of
 from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
 from .winograd import Winograd, transformed_axes
 
@@ -97,7 +97,7 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
         y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
         return y if plus is None else add_in_place(y, plus)
     xp, lowering = array_module(x), lowering_of(x, w.shape, geometry, groups)
-    weights = weights_for(lowering, w)
+    weights = made_of(w, lowering, lowering.weights)
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
     y = xp.empty((len(x), groups, len(w) // groups, geometry.positions), dtype=kind)
     if plus is not None:
@@ -132,7 +132,7 @@ def correlate_adjoint_x(
         if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
             return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
     lowering = lowering_of(dy, w.shape, geometry, groups)
-    weights = weights_for(lowering, w)
+    weights = made_of(w, lowering, lowering.weights)
     dy = dy.reshape(len(dy), groups, len(w) // groups, geometry.positions)
     kind = xp.result_type(dy, w)
     dx = xp.empty((len(dy), w.shape[1] * groups, *geometry.sizes), dtype=kind) if out is None else out

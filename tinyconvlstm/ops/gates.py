@@ -80,7 +80,7 @@ def lstm_gates_forward(
     i_and_f *= 0.5
     sigmoid_in_place(i_and_f)
     xp.tanh(g, out=g)
-    c = f * c_prev
+    c = xp.multiply(f, c_prev, out=xp.empty_like(f))  # as the gates lie in memory
     c += i * g
     if w_c is not None:
         o += w_co * c
@@ -112,7 +112,7 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
     if kernels.usable(dh, dc, gates, c_prev, w_c):
         dz, dc_prev = kernels.lstm_gates_backward(dh, dc, gates, tanh_c, c_prev, w_c)
         return dz, dc_prev, peephole_gradient(dz, saved)
-    F = c.shape[1]
+    F, dh, dc = c.shape[1], laid_as(c, dh), laid_as(c, dc)
     # the slopes first, s - s^2 of a sigmoid and 1 - g^2 of the tanh; then factor by factor, in place
     dz = xp.multiply(gates, gates, dtype=xp.result_type(dh, gates))
     dz_i, dz_f, dz_g, dz_o = split(dz, 4)
@@ -296,6 +296,13 @@ def gru_update_backward(dh: Array, saved: GRUUpdateSaved) -> tuple[Array, Array,
     """
     n, u, h_prev = saved
     return dh * (1 - u) * (1 - n * n), dh * (h_prev - n), dh * u
+
+
+def laid_as(like: Array, x: Array) -> Array:
+    """x, with its numbers in memory in the order of `like`: matrices by rows and by columns mix badly."""
+    if x.ndim != 2 or x.flags.c_contiguous == like.flags.c_contiguous or not like.flags.f_contiguous:
+        return x
+    return array_module(x).asfortranarray(x)
 
 
 def split(z: Array, parts: int) -> tuple[Array, ...]:

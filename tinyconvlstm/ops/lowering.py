@@ -7,11 +7,11 @@ windows and fewer multiplications. They have the same methods, so that the loops
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..backend import Array, array_module
 from .windows import Geometry, Pads, Sizes, add_columns, columns, patches
@@ -50,28 +50,28 @@ class Lowering(Protocol):
         ...
 
 
-Kept = dict[int, dict[Lowering, Array]]  # by the id of the array, which the caller of `unchanging` holds
-_kept: ContextVar[Kept | None] = ContextVar("matrices of weights that stay", default=None)
+Kept = dict[int, dict[Any, Array]]  # by the id of an array, which the caller of `unchanging` holds
+_kept: ContextVar[Kept | None] = ContextVar("what was made of weights that stay", default=None)
 
 
 @contextmanager
-def unchanging(parameters: Iterable[Array]) -> Iterator[None]:
-    """While the block runs, these arrays do not change, and what lowerings make of them is made once."""
-    token = _kept.set({id(w): {} for w in parameters})
+def unchanging(weights: Iterable[Array]) -> Iterator[None]:
+    """While the block runs, these arrays do not change, and what is made of them is made once."""
+    token = _kept.set({id(w): {} for w in weights})
     try:
         yield
     finally:
         _kept.reset(token)
 
 
-def weights_for(lowering: Lowering, w: Array) -> Array:
-    """`lowering.weights(w)`, kept where w is `unchanging`."""
+def made_of(w: Array, key: Any, make: Callable[[Array], Array]) -> Array:
+    """make(w), kept where w is `unchanging`."""
     kept = (_kept.get() or {}).get(id(w))
     if kept is None:
-        return lowering.weights(w)
-    if lowering not in kept:
-        kept[lowering] = lowering.weights(w)
-    return kept[lowering]
+        return make(w)
+    if key not in kept:
+        kept[key] = make(w)
+    return kept[key]
 
 
 class Im2col:
@@ -87,8 +87,8 @@ class Im2col:
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
         self.numbers = w_shape[1] * groups * geometry.taps
-        again = len(geometry.kernel) > 1 and geometry.kernel[-1] > 1  # `patches` copies the last axis first
-        self.held = self.numbers + w_shape[1] * groups * (1 + again * geometry.kernel[-1])
+        first = geometry.kernel[-1] if len(geometry.kernel) > 1 else 0  # `patches` copies the last axis first
+        self.held = self.numbers + w_shape[1] * groups * (1 + first)
         self.size = prod(w_shape)
 
     def weights(self, w: Array) -> Array:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tinyconvlstm import init, ops
 from tinyconvlstm.bptt import scan
@@ -81,12 +82,14 @@ def loops(kind: str, rank: int, kernel: tuple[int, ...], **settings: Any) -> Kil
 def test(function: Callable[..., None], *args: Any, **kwargs: Any) -> Killer:
     """A test of this folder, called with its arguments; `rng` is a fresh seeded generator."""
     module = function.__module__.rpartition(".")[2]
+    wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
 
     def run() -> None:
         given = dict(kwargs)
-        if "rng" in function.__code__.co_varnames[: function.__code__.co_argcount]:
+        if "rng" in wanted:
             given["rng"] = seeded(20151119)
-        function(*args, **given)
+        with pytest.MonkeyPatch.context() as patch:
+            function(*args, **given, **({"monkeypatch": patch} if "monkeypatch" in wanted else {}))
 
     return Killer(f"`{module}.{function.__name__}`", run)
 

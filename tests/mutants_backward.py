@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from . import test_bptt, test_gradcheck, test_parallel
+from tinyconvlstm.gradcheck.zoo_cells import CELLS
+
+from . import test_bptt, test_gradcheck, test_layout, test_parallel
 from .killers import gradient, test
 from .mutation import Mutant
 
@@ -17,6 +19,7 @@ DROPOUT = gradient("cell/ConvLSTM 1d recurrent dropout")
 PADDED, REVERSED = gradient("cell/ConvLSTM 1d lengths"), gradient("cell/ConvLSTM 1d lengths, reverse")
 TRUNCATED = gradient("cell/LSTM 0d peephole channel, truncated k1=2 k2=3")
 CHECKPOINTED = gradient("cell/ConvLSTM 1d, checkpointed every=2")
+PARTS = test(test_layout.test_parts_write_their_gradients_into_one_array, CELLS["LSTM"], 2)
 SEGMENTS = gradient("cell/ConvLSTM 2d peephole map, lengths, reverse, checkpointed")
 
 GATES_BACKWARD = [
@@ -80,6 +83,8 @@ CELLS_BACKWARD = [
     Mutant("dense bias gradient of the last clip alone", "cells.maps:ConvMap.add_weight_grads", "conv_bias_backward(dz)", "conv_bias_backward(dz[-1:])", DENSE),
     Mutant("bias gradient once per map and step", "cells.maps:add_to", "grads[name] += value", "grads[name] += 2 * value", CELL),
     Mutant("gradients overwritten, not added", "cells.maps:add_to", "grads[name] += value", "grads[name] = value", CELL),
+    Mutant("dxs of a part written to a copy", "cells.maps:written", "out[...] = make(None).reshape(shape)", "make(None)", PARTS),
+    Mutant("frames unevenly spaced taken for a row", "cells.maps:lined_up", "any(b - a != step for a, b in pairwise(places))", "False", test(test_layout.test_frames_are_put_together_however_they_lie, "unevenly")),
     Mutant("dxs in the wrong order", "cells.maps:ConvMap.backward_x", "as_one_batch(dzs)", "as_one_batch(dzs[::-1])", CELL),
     Mutant("bias of a cell without input: one step", "cells.maps:BiasMap.add_weight_grads", "reversed(dzs)", "dzs[:1]", gradient("cell/ConvGRU 1d without input")),
 ]  # fmt: skip

@@ -18,8 +18,8 @@ import numpy as np
 
 import tinyconvlstm as tcl
 from tinyconvlstm.info import blas
-from tinyconvlstm.layers.memory import peak
-from tinyconvlstm.ops import conv, gates
+from tinyconvlstm.layers.memory import convolutions, peak
+from tinyconvlstm.ops import conv, gates, lowering, winograd
 from tinyconvlstm.ops import windows as windows_module
 
 from . import ours_peer
@@ -117,17 +117,18 @@ PROFILED = (
     "conv3d",
 )
 PROFILED += ("maxpool1d", "maxpool2d", "maxpool3d", "demo step")
-PARTS = ("products", "patches", "columns", "gates", "padding")
+PARTS = ("products", "patches", "columns", "transforms", "gates", "padding")
 
 
 def profiles() -> str:
     """Seconds of one thread in products and elsewhere, beside the bound of the products alone."""
     head = (
         "## Where the time goes\n\nOne thread, gradient of the input included. The bound is the time of the "
-        "multiply-accumulates at the speed of a 2048 x 2048 product of one thread; of a pooling, that of reading x and dy and "
+        "multiply-accumulates that are made, at the speed of a 2048 x 2048 product of one thread; *by im2col* is that time where "
+        "Winograd's transforms save none of them. Of a pooling, the bound is that of reading x and dy and "
         "writing y and dx at the speed of a large copy.\n\n"
-        "| case | all (ms) | bound | products | patches | columns added | gates | padding | the rest |\n"
-        + 9 * "|---"
+        "| case | all (ms) | by im2col | bound | products | patches | columns added | transforms | gates | padding | the rest |\n"
+        + 11 * "|---"
         + "|\n"
     )
     lines = []
@@ -138,13 +139,16 @@ def profiles() -> str:
             case = CASES[name]
             run = ours_peer.prepare(case, case.arrays(), case.kind != "train")
             run()
-            with stopwatch(dense=case.kind == "lstm") as spent:
+            with stopwatch(dense=case.kind == "lstm") as (spent, made):
                 total = timed(run)
             rest = total - sum(spent.values())
-            bound = moved(case.arrays()) / copies if case.kind == "pool" else 2 * 3 * macs(case) / rate
+            plain = moved(case.arrays()) / copies if case.kind == "pool" else 2 * 3 * macs(case) / rate
+            bound = plain if case.kind in ("pool", "lstm") else 2 * made[0] / rate
             cells = [spent[k] for k in PARTS]
             lines.append(
-                "| " + " | ".join([name, *(f"{1e3 * t:.3g}" for t in (total, bound, *cells, rest))]) + " |"
+                "| "
+                + " | ".join([name, *(f"{1e3 * t:.3g}" for t in (total, plain, bound, *cells, rest))])
+                + " |"
             )
     finally:
         tcl.set_threads(None)
@@ -169,6 +173,16 @@ def recurrent_macs(s: dict[str, Any]) -> int:
     return int(s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"]))
 
 
+def products_of(cell: Any, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a forward pass as they are made, by im2col or by Winograd's transforms."""
+    found = 0
+    for geometry, low, w in convolutions(cell, shape[3:]):
+        tile = getattr(low, "m", (1,) * len(geometry.out))
+        tiles = math.prod(-(-n // m) for n, m in zip(geometry.out, tile, strict=True))
+        found += (shape[0] - (w is cell.params["w_h"])) * shape[1] * low.size * tiles
+    return found
+
+
 def moved(arrays: dict[str, np.ndarray]) -> int:
     """Bytes that a pooling must read (x, dy) and write (y, dx)."""
     return 2 * (arrays["x"].nbytes + arrays["dy"].nbytes)
@@ -182,15 +196,23 @@ def copy_rate() -> float:
 
 
 @contextmanager
-def stopwatch(dense: bool = False) -> Iterator[dict[str, float]]:
-    """Time the parts of a scan while the block runs; dense maps are products and nothing else."""
-    spent = dict.fromkeys(PARTS, 0.0)
+def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]]]:
+    """Time the parts of a scan while the block runs, and count the products' multiply-accumulates.
+
+    A part's time is its own, without that of a part inside it. Dense maps are products and nothing else.
+    """
+    spent, made, inside = dict.fromkeys(PARTS, 0.0), [0], [0.0]
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
+            inside.append(0.0)
             began = time.perf_counter()
             result = function(*args, **kwargs)
-            spent[name] += time.perf_counter() - began
+            elapsed = time.perf_counter() - began
+            spent[name] += elapsed - inside.pop()
+            inside[-1] += elapsed
+            if name == "products" and function is np.matmul:
+                made[0] += result.size * args[0].shape[-1]
             return result
 
         return call
@@ -201,13 +223,20 @@ def stopwatch(dense: bool = False) -> Iterator[dict[str, float]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(np, name)
 
-    from tinyconvlstm.cells import lstm, maps
+    from tinyconvlstm.cells import base, lstm, maps
 
     places: list[tuple[Any, str, Any]] = [
-        (conv, "array_module", lambda *a, **k: Watched()),
-        (conv, "columns", watched("patches", windows_module.columns)),
-        (conv, "patches", watched("patches", windows_module.patches)),
-        (conv, "add_columns", watched("columns", windows_module.add_columns)),
+        (lowering, "array_module", lambda *a, **k: Watched()),
+        (lowering, "columns", watched("patches", windows_module.columns)),
+        (lowering, "patches", watched("patches", windows_module.patches)),
+        (lowering, "add_columns", watched("columns", windows_module.add_columns)),
+        (winograd, "array_module", lambda *a, **k: Watched()),
+        (winograd, "add_columns", watched("columns", windows_module.add_columns)),
+        (winograd.Winograd, "evaluated", watched("patches", winograd.Winograd.evaluated)),
+        (winograd.Winograd, "along_axes", watched("transforms", winograd.Winograd.along_axes)),
+        (winograd.Winograd, "put", watched("transforms", winograd.Winograd.put)),
+        (winograd.Winograd, "spread", watched("transforms", winograd.Winograd.spread)),
+        (winograd.Winograd, "weights", watched("transforms", winograd.Winograd.weights)),
         (conv, "pad", watched("padding", windows_module.pad)),
         (lstm, "lstm_gates_forward", watched("gates", gates.lstm_gates_forward)),
         (lstm, "lstm_gates_backward", watched("gates", gates.lstm_gates_backward)),
@@ -215,12 +244,15 @@ def stopwatch(dense: bool = False) -> Iterator[dict[str, float]]:
     if dense:
         whole = ("correlate", "correlate_adjoint_x", "correlate_adjoint_w", "correlate_adjoint_w_steps")
         places += [(maps, name, watched("products", getattr(maps, name))) for name in whole]
+        places += [(base, "correlate_adjoint_x", watched("products", conv.correlate_adjoint_x))]
         places.append((maps, "array_module", lambda *a, **k: Watched()))
+        backward_x = maps.ConvMap.backward_x
+        places.append((maps.ConvMap, "backward_x", watched("products", backward_x)))
     kept = [(module, name, getattr(module, name)) for module, name, _ in places]
     for module, name, function in places:
         setattr(module, name, function)
     try:
-        yield spent
+        yield spent, made
     finally:
         for module, name, function in kept:
             setattr(module, name, function)
@@ -323,7 +355,7 @@ def growth(folder: Path) -> str:
             run()
             times.append(min(timed(run) for _ in range(3)))
             held.append(traced(run) / 1e6)
-            law.append(recurrent_macs({**s, "S": (s["side"],) * 2}))
+            law.append(products_of(cell, shape))
             formula.append(4 * peak(cell, shape) / 1e6)
         at = values.index(base[name])
         scale = times[at] / law[at]
@@ -341,6 +373,6 @@ def growth(folder: Path) -> str:
     figure.savefig(folder / "growth.png", dpi=110)
     return (
         "## How cost grows\n\nA ConvLSTM's forward and backward pass around T = 6, N = 4, C = F = 32, 32 x 32 pixels, 3 x 3, one size "
-        "changed at a time, on logarithmic axes. Time is predicted from the multiply-accumulates alone, through the "
+        "changed at a time, on logarithmic axes. Time is predicted from the multiply-accumulates alone (those that Winograd's transforms leave), through the "
         "middle point; memory by the formula of `summary()`, without fitting.\n\n![time and memory against each size](growth.png)"
     )

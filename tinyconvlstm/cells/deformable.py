@@ -61,10 +61,11 @@ class DeformableLSTMCell(LSTMCell):
 
     where h between its pixels is linear along every axis, and zero outside the frame (`ops.deform_conv`).
 
-    Fresh w_qx, w_qh and b_q are zero: every dp is 0 and every m = 2 sigmoid(0) = 1, so a fresh cell is `ConvLSTMCell`,
-    bit for bit. (With m = sigmoid(0) = 1/2, as Zhu et al. write it, it would begin at half of w_h.) The gradient goes
-    through h twice: through the values that the taps read, and through where they look. On the grid, where a fresh
-    cell looks, the slope of a place is that towards larger coordinates.
+    Fresh w_qx, w_qh and b_q are zero: every dp is 0 and every m = 2 sigmoid(0) = 1, so a fresh cell is `ConvLSTMCell`:
+    bit for bit where that convolves by im2col, else to rounding. (With m = sigmoid(0) = 1/2, as Zhu et al. write
+    it, it would begin at half of w_h.) The gradient goes through h twice: through the values that the taps read,
+    and through where they look. On the grid, where a fresh cell looks, the slope of a place is that towards larger
+    coordinates.
 
     Args: as `LSTMCell`; kernel is needed. w_qx has the input map's window, w_qh the state map's.
     Parameters: those of `LSTMCell`; w_qx (K (r + 1), C, *K_x), w_qh (K (r + 1), F, *K), b_q; channel r k + j of q is

@@ -6,7 +6,7 @@ one flat dictionary. A variant of a cell is often the same cell with another map
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -103,8 +103,7 @@ class ConvMap:
         dz, shape = as_one_batch(dzs), saved.x.shape
         if not saved.geometry.kernel:
             return (dz @ saved.w).reshape(shape)
-        into = None if out is None else frames_of(out)
-        return correlate_adjoint_x(dz, saved.w, saved.geometry, out=into).reshape(shape)
+        return written(lambda into: correlate_adjoint_x(dz, saved.w, saved.geometry, out=into), shape, out)
 
     def add_weight_grads(
         self, dzs: Sequence[Array], frames: Sequence[Array], saved: ConvSaved, grads: Grads
@@ -249,6 +248,16 @@ def at_rest(h: Array) -> bool:
 def zeros(x: Array, shape: tuple[int, ...]) -> Array:
     """Zeros of a shape, with x's dtype on x's backend."""
     return array_module(x).zeros(shape, dtype=x.dtype)
+
+
+def written(make: Callable[[Array | None], Array], shape: tuple[int, ...], out: Array | None) -> Array:
+    """make(into), T * N frames, as an array of `shape` (T, N, ...); made in `out`, if that is one batch in memory."""
+    if out is None:
+        return make(None).reshape(shape)
+    if out.flags.c_contiguous:
+        return make(frames_of(out)).reshape(shape)
+    out[...] = make(None).reshape(shape)
+    return out
 
 
 def as_one_batch(frames: Any) -> Array:

@@ -18,9 +18,8 @@ import numpy as np
 from ..backend import Array, array_module, check_dtypes
 from ..init import glorot_uniform
 from ..ops.conv import conv_bias_backward, correlate, correlate_adjoint_w, correlate_adjoint_x
-from ..ops.lowering import frames_of
 from ..ops.windows import Geometry, Window
-from .maps import ConvMap, Grads, add_to, as_one_batch, at_rest, laid
+from .maps import ConvMap, Grads, add_to, as_one_batch, at_rest, laid, written
 
 
 class FactoredSaved(NamedTuple):
@@ -104,8 +103,8 @@ class FactoredMap(ConvMap):
         self, dzs: Sequence[Array], saved: FactoredSaved, out: Array | None = None
     ) -> Array:
         """dxs (T, N, C, *S) from dzs, T times (N, blocks * F, *S_out); into `out`, where that is given."""
-        into = None if out is None or not self.kernel else frames_of(out)
-        return self.adjoint_x(as_one_batch(dzs), saved, into).reshape(saved.x.shape)
+        dz = as_one_batch(dzs)
+        return written(lambda into: self.adjoint_x(dz, saved, into), saved.x.shape, out)
 
     def add_weight_grads(  # type: ignore[override]
         self, dzs: Sequence[Array], frames: Sequence[Array], saved: FactoredSaved, grads: Grads

@@ -125,7 +125,7 @@ def correlate_adjoint_x(
 ) -> Array:
     """dx (N, C, *S) = col2im(W^T dY): where every pixel of x was read, strip by strip; into `out`, if given."""
     if not geometry.kernel and groups == 1:
-        return (w.T @ dy.T).T
+        return copied((w.T @ dy.T).T, out)
     xp = array_module(dy)
     if set(geometry.stride) == {1} and w.shape[0] // groups <= 2 * w.shape[1]:
         mirror = mirrored(geometry)

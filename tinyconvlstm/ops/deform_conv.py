@@ -2,7 +2,8 @@
 
 Read `conv.py` and `sampling.py` first. What differs is one line: the columns are sampled and not copied. All
 the rest, the product with the weights and the strips it is cut into, is the same; with offsets of zero and a
-mask of one the columns are those of `im2col`, and the result is that of `conv_forward`, bit for bit.
+mask of one the columns are those of `im2col`, and the result is that of `conv_forward`: bit for bit
+where that takes im2col too, and to rounding where it takes Winograd's transforms.
 
 Sources: Dai et al. 2017, "Deformable convolutional networks", arXiv 1703.06211, equations 2 to 4; the mask:
 Zhu, Hu, Lin, Dai 2019, "Deformable ConvNets v2", arXiv 1811.11168, equation 1.

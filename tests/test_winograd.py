@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyconvlstm import LSTMCell, ops, scan, scan_backward, scan_checkpointed, set_threads
+from tinyconvlstm import ConvLSTMCell, LSTMCell, ops, scan, scan_backward, scan_checkpointed, set_threads
+from tinyconvlstm.dead import dead_weights
+from tinyconvlstm.layers import Recurrent
 from tinyconvlstm.ops import Window, conv, conv_backward, conv_forward, lowering
 from tinyconvlstm.ops.lowering import Im2col
 from tinyconvlstm.ops.winograd import POINTS, TAPS, VALUES, Winograd, outputs_at_once, toom_cook
+from tinyconvlstm.parallel import run_parts
 
 from .killers import directions, transformed
 from .oracles import Layout, naive_conv, random, run_pair
@@ -239,3 +242,35 @@ def test_the_number_of_products_is_six_for_a_tile(everywhere: None, monkeypatch:
     values = found.evaluated(np.ones((1, 2, 2, 14, 12)), geometry)
     assert values.shape == (1, VALUES, 2 * 3, 2 * 3 * 10)  # 3 tiles of 4 rows, 10 columns, 2 samples
     assert ops.conv_forward(np.ones((2, 2, 12, 10)), np.ones((5, 2, 3, 3)))[0].shape == (2, 5, 10, 8)
+
+
+def test_im2col_only_holds_in_threads_too_and_ends_with_the_block() -> None:
+    x, w = np.ones((4, 64, 32, 32)), np.ones((256, 64, 3, 3))
+    geometry = Window(3, padding="same").over((32, 32))
+    seen = []
+
+    def part(clips: slice) -> None:
+        seen.append(type(conv.lowering_of(x, w.shape, geometry, 1)))
+
+    set_threads(2)
+    try:
+        with ops.im2col_only():
+            run_parts(part, [slice(0, 2), slice(2, 4)])
+    finally:
+        set_threads(None)
+    assert seen == [Im2col, Im2col]
+    assert isinstance(conv.lowering_of(x, w.shape, geometry, 1), Winograd)
+
+
+def test_outer_taps_that_meet_padding_alone_are_dead(everywhere: None) -> None:
+    """Two rows and five taps: those two rows away never meet a pixel, and only im2col's zeros say so exactly."""
+    layer = Recurrent(ConvLSTMCell(2, 3, (5, 3), dtype=np.float64))
+    found = {row.name: row.dead for row in dead_weights(layer, random(1, (3, 2, 2, 2, 34))).rows}
+    assert found["w_x"] == 12 * 2 * 2 * 3
+    assert found["w_h"] == 12 * 3 * 2 * 3
+    spoilt = np.ones((1, 2, 8, 4))
+    spoilt[0, 0, 0, 0] = np.nan
+    w = np.ones((3, 2, 3, 3))
+    with ops.im2col_only():
+        assert np.isnan(conv_forward(spoilt, w, window=Window(3, padding=1))[0][0, 0]).sum() == 4
+    assert np.isnan(conv_forward(spoilt, w, window=Window(3, padding=1))[0][0, 0]).sum() == 8

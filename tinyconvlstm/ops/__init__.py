@@ -26,7 +26,7 @@ from .attention import (
     peak_softmax_backward,
     peak_softmax_forward,
 )
-from .conv import conv_backward, conv_forward
+from .conv import conv_backward, conv_forward, im2col_only
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .convolve import convolve_backward, convolve_forward
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
@@ -153,6 +153,7 @@ __all__ = [
     "huber_backward",
     "huber_forward",
     "im2col",
+    "im2col_only",
     "layer_norm_backward",
     "layer_norm_forward",
     "leaky_relu_backward",

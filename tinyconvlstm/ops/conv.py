@@ -13,6 +13,8 @@ neural networks for document processing", section 2.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, reduce
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from .winograd import Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
+_plain = ContextVar("im2col only", default=False)
 
 
 class ConvSaved(NamedTuple):
@@ -230,7 +233,21 @@ def lowering_of(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) ->
     A GPU has its own kernels for im2col; half precision has no digits to spare.
     """
     plain = backend_name(like) == "cupy" or like.real.dtype.itemsize < 4 or like.dtype.kind not in "fc"
-    return chosen(geometry, w_shape, groups, plain)
+    return chosen(geometry, w_shape, groups, plain or _plain.get())
+
+
+@contextmanager
+def im2col_only() -> Iterator[None]:
+    """While the block runs, every convolution of this thread takes im2col, also where Winograd's transforms are faster.
+
+    For whoever asks which outputs a single pixel reaches, or which weights get a gradient of exactly zero:
+    the transforms compute neighbouring outputs together, and leave rounding where im2col leaves a zero.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,8 @@ with a matrix product of its own. Several axes are transformed one after the oth
 Six points, 0, +-3/4, +-3/2 and infinity, serve kernels of 2 to 5 taps, by 6 products in place of 10 or 12.
 Points near 1 keep their powers small, and the rounding with them: in float32, root mean square errors are
 1.5 to 4 times those of im2col. A^T and B^T are exact in binary. (On the choice of points: Barabasz,
-Anderson, Soodhalter, Gregg 2020, arXiv 1803.10986.)
+Anderson, Soodhalter, Gregg 2020, arXiv 1803.10986.) A tile's outputs are computed together: a pixel that
+is not finite spoils all of them, and one that an output does not read may move its last bits.
 
 Sources: Winograd 1980, "Arithmetic complexity of computations", chapter V; Lavin & Gray 2016,
 arXiv 1509.09308, equations 7 and 8.
@@ -104,10 +105,8 @@ class Winograd:
         others = tuple(axis for axis in range(rank) if axis not in axes)
         self.kernel, self.channels = geometry.kernel, channels
         self.transformed = tuple(geometry.kernel[axis] for axis in axes)
-        self.values, self.rows = (
-            VALUES ** len(axes),
-            channels * prod(geometry.kernel[axis] for axis in others),
-        )
+        self.values = VALUES ** len(axes)
+        self.rows = channels * prod(geometry.kernel[axis] for axis in others)
         self.m = tuple(outputs_at_once(k) if axis in axes else 1 for axis, k in enumerate(geometry.kernel))
         self.multiple = self.m[0]
         self.pads = tuple(  # the last tile may hang over

@@ -94,7 +94,7 @@ def test_sixteen_times_the_steps_in_the_memory_of_full_bptt():
         return scan_backward(cell, None, last, tape, input_grad=False)
 
     def checkpointed(xs):
-        kept = scan_checkpointed(cell, xs, sequence=False)[2]
+        kept = scan_checkpointed(cell, xs, every=16, sequence=False)[2]
         return scan_checkpointed_backward(cell, None, last, kept, input_grad=False)
 
     peaks = []

@@ -183,20 +183,18 @@ class Winograd:
     def put(self, outputs: Array, y: Array) -> None:
         """Write outputs (n, m^a, F * tiles) into y (n, F, *out), tile beside tile."""
         samples, features, *out = y.shape
-        tiles = [-(-size // m) for size, m in zip(out, self.m, strict=True)]
+        tiles, whole = self.cover(out)
         outputs = outputs.reshape(samples, *self.m, features, 1, *tiles).transpose(self.y_order)
-        if any(size % m for size, m in zip(out, self.m, strict=True)):  # the last tiles hang over
-            whole = (size * m for size, m in zip(tiles, self.m, strict=True))
-            y[...] = outputs.reshape(samples, features, *whole)[(..., *map(slice, out))]
-        else:
+        if whole == out:
             y.reshape(outputs.shape)[...] = outputs
+        else:  # the last tiles hang over
+            y[...] = outputs.reshape(samples, features, *whole)[(..., *map(slice, out))]
 
     def spread(self, dy: Array) -> Array:
         """A dy, (T, J^a, F, n * tiles), of dy (T, n, F, *out): the adjoint of A^T and `put`."""
         steps, samples, features, *out = dy.shape
-        tiles = [-(-size // m) for size, m in zip(out, self.m, strict=True)]
-        if any(size % m for size, m in zip(out, self.m, strict=True)):
-            whole = (size * m for size, m in zip(tiles, self.m, strict=True))
+        tiles, whole = self.cover(out)
+        if whole != out:
             hanging = array_module(dy).zeros((steps, samples, features, *whole), dtype=dy.dtype)
             hanging[(..., *map(slice, out))] = dy
             dy = hanging
@@ -204,6 +202,11 @@ class Winograd:
         parts = dy.reshape(steps, samples, features, *pairs).transpose(inverse(self.y_order))
         values = self.along_axes("a", parts.reshape(steps, prod(self.m), -1))
         return values.reshape(steps, self.values, features, -1)
+
+    def cover(self, out: list[int]) -> tuple[list[int], list[int]]:
+        """How many tiles a strip of so many outputs takes on every axis, and how many outputs those hold."""
+        tiles = [-(-size // m) for size, m in zip(out, self.m, strict=True)]
+        return tiles, [size * m for size, m in zip(tiles, self.m, strict=True)]
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ changed one. Docstrings are left out of the search: equations there are spelt li
 from __future__ import annotations
 
 import ast
+import contextvars
 import importlib
 import inspect
 import textwrap
@@ -111,7 +112,7 @@ def killed(mutant: Mutant) -> bool:
     """Whether the mutant's killer notices it: by an assertion, not by a crash."""
     with planted(mutant):
         try:
-            mutant.killer.run()
+            contextvars.copy_context().run(mutant.killer.run)  # what a mutant leaves set ends with it
         except AssertionError:
             return True
     return False

@@ -314,6 +314,8 @@ def backward_in_parts(
     for _, _, more in results[1:]:
         for name, value in more.items():
             add_to(grads, name, value)
-    if dxs is None and results[0][0] is not None:
+    if results[0][0] is None:  # this cell's input gets no gradient
+        dxs = None
+    elif dxs is None:
         dxs = join([r[0] for r in results], axis=1)
     return dxs, None if dinitial is None else join([r[1] for r in results]), grads

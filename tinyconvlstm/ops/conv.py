@@ -3,7 +3,8 @@
 What every framework calls convolution is cross-correlation: the kernel is not flipped. Read
 `windows.py` first. Patches are rebuilt in the backward pass and never kept: kept, they would cost
 prod(K) times the feature maps at every time step. Both passes work through the batch in blocks
-whose patches stay in the processor's cache.
+whose patches stay in the processor's cache. What is done with a block is a lowering's matter:
+`lowering.py` (im2col) or `winograd.py` (the same sums in fewer multiplications).
 
 Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II;
 the lowering to a matrix product: Chellapilla, Puri, Simard 2006, "High performance convolutional
@@ -95,7 +96,10 @@ def conv_bias_backward(dy: Array) -> Array:
 
 
 def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Array | None = None) -> Array:
-    """y (N, F, *S_out) = W im2col(x) + plus, strip by strip; `plus` is a bias (F,) or an array like y."""
+    """y (N, F, *S_out) = W im2col(x) + plus, strip by strip, however `lowering_of` computes a strip.
+
+    `plus` is a bias (F,) or an array like y.
+    """
     if not geometry.kernel and groups == 1:
         y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
         return y if plus is None else add_in_place(y, plus)

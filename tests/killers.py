@@ -201,8 +201,11 @@ def max_pooling() -> None:
 def max_pooling_of_nan() -> None:
     x = np.arange(8.0).reshape(1, 1, 8)
     x[0, 0, [0, 3, 5]] = np.nan
-    y, _ = ops.max_pool_forward(x, window=Window(2, 2))
+    y, saved = ops.max_pool_forward(x, window=Window(2, 2))
     np.testing.assert_array_equal(y[0, 0], [np.nan, np.nan, np.nan, 7])
+    with np.errstate(invalid="ignore"):
+        dx = ops.max_pool_backward(np.array([[[1.0, 2, np.inf, 4]]]), saved)
+    np.testing.assert_array_equal(dx[0, 0], [1, 0, 0, 2, 0, np.inf, 0, 4])
 
 
 def avg_pooling() -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_optim, test_winograd
+from . import test_optim, test_pooling, test_winograd
 from .killers import (
     AVG_POOL,
     BINARY,
@@ -61,7 +61,7 @@ CONVOLUTION = [
     Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),
     Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return product", "return product / samples", CONV),
     Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w_steps", "more if dweights is None else add_in_place(dweights, more)", "more", BLOCKS),
-    Mutant("first block alone", "ops.conv:cuts", "clips.stop, size)", "clips.stop, size + 1)", BLOCKS),
+    Mutant("first block alone", "parallel:cuts", "share.stop, size)", "share.stop, size + 1)", BLOCKS),
     Mutant("strips one row apart", "ops.windows:strips", "begin * geometry.stride[0]", "begin", STRIPS),
     Mutant("positions of the first strip again", "ops.windows:strips", "slice(begin * prod(rest), end * prod(rest))", "slice(0, (end - begin) * prod(rest))", STRIPS),
     Mutant("kernel turned on the way back", "ops.lowering:Im2col.backward_x", "weights.swapaxes(1, 2)", "weights[..., ::-1].swapaxes(1, 2)", STRIDED),
@@ -98,13 +98,18 @@ WINOGRAD = [
 ]  # fmt: skip
 
 POOLS = [
-    Mutant("last of equals wins", "ops.pooling:max_pool_forward", "reversed(list(enumerate(values)))", "list(enumerate(values))", MAX_POOL),
+    Mutant("the last tap wins", "ops.pooling:max_pool_forward", "value != best", "value <= best", MAX_POOL),
+    Mutant("every tap that lost counts", "ops.pooling:max_pool_forward", "lost & (value != best)", "(value != best)", MAX_POOL),
     Mutant("padding of zeros", "ops.pooling:max_pool_forward", "geometry.pads, -inf)", "geometry.pads, 0.0)", MAX_POOL),
-    Mutant("NaN overlooked", "ops.pooling:max_pool_forward", "xp.maximum(best, value)", "xp.fmax(best, value)", MAX_POOL_NAN),
-    Mutant("gradient to the first tap", "ops.pooling:max_pool_backward", "winner[clips] == number", "number == 0", MAX_POOL),
-    Mutant("gradient to every tap", "ops.pooling:max_pool_backward", "winner[clips] == number", "winner[clips] == winner[clips]", MAX_POOL),
-    Mutant("overlapping windows overwrite", "ops.pooling:max_pool_backward", "] += xp.where", "] = xp.where", gradient("max_pool/2d dilated")),
-    Mutant("divisor ignored on the way back", "ops.pooling:avg_pool_backward", "dy[clips] / divisor", "dy[clips] / 1", gradient("avg_pool/1d")),
+    Mutant("NaN overlooked", "ops.pooling:max_pool_forward", "xp.maximum(best, value,", "xp.fmax(best, value,", MAX_POOL_NAN),
+    Mutant("NaN without a gradient", "ops.pooling:max_pool_forward", " & (value == value)", "", MAX_POOL_NAN),
+    Mutant("a loser gets 0 times infinity", "ops.pooling:kept", '(x.view(f"u{x.dtype.itemsize}") * mask).view(x.dtype)', "x * mask", MAX_POOL_NAN),
+    Mutant("gradient to the first tap", "ops.pooling:max_pool_backward", "winner == number", "number == 0", MAX_POOL),
+    Mutant("gradient to every tap", "ops.pooling:max_pool_backward", "winner == number", "winner == winner", MAX_POOL),
+    Mutant("overlapping windows overwrite", "ops.pooling:spread", "s > d * (k - 1)", "s >= d", gradient("max_pool/2d dilated")),
+    Mutant("the padding's gradient kept", "ops.pooling:spread", "crop(padded, geometry.pads)", "padded[(..., *map(slice, geometry.sizes))]", MAX_POOL),
+    Mutant("planes in blocks that overlap", "ops.pooling:by_planes", "a[block]", "a[block.start : block.stop + 1]", test(test_pooling.test_planes_in_blocks_are_planes_at_once, test_pooling.AVG)),
+    Mutant("divisor ignored on the way back", "ops.pooling:avg_pool_backward", "dy / divisor", "dy / 1", gradient("avg_pool/1d")),
     Mutant("padding counted where it should not", "ops.pooling:avg_pool_forward", "if count_include_pad else none", "", AVG_POOL),
     Mutant("divisor counts what hangs over", "ops.pooling:avg_pool_forward", "replace(window, ceil=False)", "window", AVG_POOL),
     Mutant("global average without its divisor", "ops.pooling:global_avg_pool_backward", "dy / prod(sizes)", "dy", gradient("global_avg_pool")),

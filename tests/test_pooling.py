@@ -20,6 +20,7 @@ from tinyconvlstm.ops import (
     global_max_pool_forward,
     max_pool_backward,
     max_pool_forward,
+    pooling,
 )
 
 from .oracles import (
@@ -113,6 +114,35 @@ def test_nan_is_seen(backend: str) -> None:
     np.testing.assert_array_equal(dx, [[[0, 0, dy[0, 0, 0], 0, 0, dy[0, 0, 1]]]])
     assert np.isnan(run_pair(AVG, x, backend=backend, window=Window(3, 3))[0][0, 0, 0])
     assert np.isnan(run_pair(GLOBAL_MAX, x, backend=backend)[0]).all()
+
+
+def test_a_gradient_that_is_no_number_stays_with_its_winner(backend: str) -> None:
+    x, dy = np.array([[[1.0, 9.0, 4.0, 3.0]]]), np.array([[[np.inf, np.nan]]])
+    for dtype in DTYPES:
+        _, saved = max_pool_forward(to_backend(x.astype(dtype), backend), window=Window(2, 2))
+        dx = to_numpy(max_pool_backward(to_backend(dy.astype(dtype), backend), saved))
+        np.testing.assert_array_equal(dx, [[[0, np.inf, np.nan, 0]]])
+
+
+@pytest.mark.parametrize("pair", [MAX, AVG])
+def test_planes_in_blocks_are_planes_at_once(pair: Any) -> None:
+    x, window = random(1, (2, 5, 7, 6)), Window(3, 2, 1)
+    whole = run_pair(pair, x, window=window)
+    for planes in (1, 3):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(pooling.BLOCK_BYTES, "numpy", planes * 9 * 4 * 3 * 8)
+            found = run_pair(pair, x, window=window)
+        for a, b in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_window_of_many_taps(backend: str) -> None:
+    """More taps than a byte counts."""
+    x, window = random(1, (2, 2, 300)), Window(290, 10)
+    y, dy, dx = run_pair(MAX, x, backend=backend, window=window)
+    layout = Layout(x.shape, (290,), (10,), (1,), ((0, 0),), ((0, 0),))
+    for found, expected in zip((y, dx), naive_max_pool(x, dy, layout), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_minus_infinity_pixels_pass(backend: str) -> None:

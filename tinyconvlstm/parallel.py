@@ -84,6 +84,12 @@ def shares(batch: Array, macs: float, small: float | None = None) -> list[slice]
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
+def cuts(share: slice, size: int) -> Iterator[slice]:
+    """Cut a slice of the batch into slices of so many samples."""
+    for start in range(share.start, share.stop, size):
+        yield slice(start, min(start + size, share.stop))
+
+
 def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool = False) -> list[T]:
     """[function(part) for part in parts], every part in a thread of its own, the first in this one.
 

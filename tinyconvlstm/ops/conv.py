@@ -20,7 +20,7 @@ from functools import lru_cache, reduce
 from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
-from ..parallel import SMALL, run_parts, shares
+from ..parallel import SMALL, cuts, run_parts, shares
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
 from .winograd import Winograd, transformed_axes
@@ -260,12 +260,6 @@ def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowe
     features, channels = w_shape[:2]
     axes = () if plain or groups > 1 else transformed_axes(geometry, features, channels)
     return Winograd(geometry, features, channels, axes) if axes else Im2col(geometry, w_shape, groups)
-
-
-def cuts(clips: slice, size: int) -> Iterator[slice]:
-    """Cut a slice of the batch into slices of so many samples."""
-    for start in range(clips.start, clips.stop, size):
-        yield slice(start, min(start + size, clips.stop))
 
 
 def block_sizes(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module, check_dtypes
-from ..parallel import SMALL, run_parts, shares
-from .conv import add_in_place, block_sizes, check_conv, conv_bias_backward, cuts
+from ..parallel import SMALL, cuts, run_parts, shares
+from .conv import add_in_place, block_sizes, check_conv, conv_bias_backward
 from .lowering import rows
 from .sampling import SampleSaved, sample_backward, sample_forward
 from .windows import Geometry, Window, strips

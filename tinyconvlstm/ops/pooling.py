@@ -1,23 +1,30 @@
 """Pooling over 0 to 3 spatial axes: the largest or the mean pixel of every window.
 
 Read `windows.py` first. Both loop over the taps of the window and work on all windows at once: the
-slice that a tap reads in the forward pass is the slice it is added back to in the backward pass. No
-patches are copied and nothing is scattered.
+slice that a tap reads in the forward pass is the slice it is added back to in the backward pass.
+Nothing is scattered. Every channel of every sample is a plane of its own, and the planes are taken in
+blocks that stay in the processor's cache, since every pixel is read several times.
 
 Source: Riesenhuber & Poggio 1999 (max pooling); LeCun et al. 1998, section II (averages).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from math import inf, prod
 from typing import Any, NamedTuple
 
-from ..backend import Array, array_module
-from ..parallel import run_parts, shares
+from ..backend import Array, array_module, backend_name
+from ..parallel import cuts, run_parts, shares
 from .windows import Geometry, Pads, Sizes, Window, crop, pad, padded_sizes, taps
 
-PASSES = 100  # multiply-accumulates that take as long as a pixel's pooling
+PASSES = 30  # multiply-accumulates that take as long as a pixel's pooling
+BLOCK_BYTES = {
+    "numpy": 4 << 20,
+    "cupy": 256 << 20,
+}  # of windows at a time: most stay in the cache; a GPU's fill
 
 
 class MaxPoolSaved(NamedTuple):
@@ -68,19 +75,19 @@ def max_pool_forward(x: Array, *, window: Window) -> tuple[Array, MaxPoolSaved]:
     y = xp.empty(x.shape[:2] + geometry.out, dtype=x.dtype)
     winner = xp.empty(y.shape, dtype=xp.uint8 if geometry.taps <= 256 else xp.int32)
 
-    def part(clips: slice) -> None:
-        padded = pad(x[clips], geometry.pads, -inf)
-        values = [
-            padded[(..., *where)] for _, where in taps(geometry)
-        ]  # (n, C, *S_out): a tap in all windows
-        best, first = values[0], xp.zeros(values[0].shape, dtype=winner.dtype)
+    def work(x: Array, best: Array, first: Array) -> None:
+        padded = pad(x, geometry.pads, -inf)
+        values = [padded[(..., *where)].copy() for _, where in taps(geometry)]  # a tap in all windows
+        best[...] = values[0]
         for value in values[1:]:
-            best = xp.maximum(best, value)  # NaN, once met, stays
-        for number, value in reversed(list(enumerate(values))):
-            first = xp.where((value == best) | (value != value), winner.dtype.type(number), first)
-        y[clips], winner[clips] = best, first
+            xp.maximum(best, value, out=best)  # NaN, once met, stays
+        first[...] = 0
+        lost: Array = True  # all taps so far; the winner's number is how often that holds
+        for value in values[:-1]:
+            lost = lost & (value != best) & (value == value)
+            first += lost
 
-    run_parts(part, shares(x, PASSES * x.size))
+    by_planes(geometry, work, x, y, winner)
     return y, MaxPoolSaved(winner, geometry)
 
 
@@ -93,13 +100,10 @@ def max_pool_backward(dy: Array, saved: MaxPoolSaved) -> Array:
     xp = array_module(dy=dy, winner=winner)
     dx = xp.empty(dy.shape[:2] + geometry.sizes, dtype=dy.dtype)
 
-    def part(clips: slice) -> None:
-        padded = xp.zeros((*dy[clips].shape[:2], *padded_sizes(geometry)), dtype=dy.dtype)
-        for number, (_, where) in enumerate(taps(geometry)):
-            padded[(..., *where)] += xp.where(winner[clips] == number, dy[clips], dy.dtype.type(0))
-        dx[clips] = crop(padded, geometry.pads)
+    def work(dx: Array, dy: Array, winner: Array) -> None:
+        spread(dx, geometry, lambda number: kept(winner == number, dy))
 
-    run_parts(part, shares(dy, PASSES * dx.size))
+    by_planes(geometry, work, dx, dy, winner)
     return dx
 
 
@@ -129,13 +133,13 @@ def avg_pool_forward(
         divisor = divisor[..., None] * xp.asarray(count, dtype=x.real.dtype)
     y = xp.zeros(x.shape[:2] + geometry.out, dtype=x.dtype)
 
-    def part(clips: slice) -> None:
-        padded, mean = pad(x[clips], geometry.pads), y[clips]
+    def work(x: Array, mean: Array) -> None:
+        padded = pad(x, geometry.pads)
         for _, where in taps(geometry):
             mean += padded[(..., *where)]
         mean /= divisor
 
-    run_parts(part, shares(x, PASSES * x.size))
+    by_planes(geometry, work, x, y)
     return y, AvgPoolSaved(divisor, geometry)
 
 
@@ -148,14 +152,11 @@ def avg_pool_backward(dy: Array, saved: AvgPoolSaved) -> Array:
     xp = array_module(dy=dy, divisor=divisor)
     dx = xp.empty(dy.shape[:2] + geometry.sizes, dtype=dy.dtype)
 
-    def part(clips: slice) -> None:
-        share = dy[clips] / divisor
-        padded = xp.zeros((*share.shape[:2], *padded_sizes(geometry)), dtype=dy.dtype)
-        for _, where in taps(geometry):
-            padded[(..., *where)] += share
-        dx[clips] = crop(padded, geometry.pads)
+    def work(dx: Array, dy: Array) -> None:
+        share = dy / divisor
+        spread(dx, geometry, lambda number: share)
 
-    run_parts(part, shares(dy, PASSES * dx.size))
+    by_planes(geometry, work, dx, dy)
     return dx
 
 
@@ -189,6 +190,49 @@ def global_avg_pool_backward(dy: Array, saved: GlobalAvgPoolSaved) -> Array:
     return share + array_module(dy).zeros(sizes, dtype=dy.dtype)
 
 
+def by_planes(geometry: Geometry, work: Callable[..., None], *arrays: Array) -> None:
+    """work(...) on blocks of planes, (P, 1, *S) each, of arrays (N, C, *S); a block's windows fill BLOCK_BYTES.
+
+    The arrays to write to are contiguous, so that their blocks are views.
+    """
+    planes = [a.reshape(a.shape[0] * a.shape[1], 1, *a.shape[2:]) for a in arrays]
+    plane = geometry.taps * geometry.positions * arrays[0].dtype.itemsize  # bytes
+    size = max(1, BLOCK_BYTES[backend_name(arrays[0]) or "numpy"] // plane)
+
+    def part(share: slice) -> None:
+        for block in cuts(share, size):
+            work(*(a[block] for a in planes))
+
+    run_parts(part, shares(planes[0], PASSES * arrays[0].size))
+
+
+def spread(dx: Array, geometry: Geometry, share: Callable[[int], Array]) -> None:
+    """Write dx (P, 1, *S): a pixel that a window read as tap k gets that window's entry of share(k)."""
+    bare = not any(map(any, geometry.pads))
+    padded = dx if bare else array_module(dx).empty((*dx.shape[:2], *padded_sizes(geometry)), dtype=dx.dtype)
+    padded[...] = 0
+    apart = all(
+        s > d * (k - 1) for k, s, d in zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True)
+    )
+    for number, (_, where) in enumerate(taps(geometry)):
+        if apart:  # no pixel is read twice, and writing takes half the time of adding
+            padded[(..., *where)] = share(number)
+        else:
+            padded[(..., *where)] += share(number)
+    if not bare:
+        dx[...] = crop(padded, geometry.pads)
+
+
+def kept(mask: Array, x: Array) -> Array:
+    """x where the mask holds, exactly 0 elsewhere, also where x is infinite or NaN.
+
+    A number's bits, read as an integer, times 1 or 0: that is four times as fast as NumPy's `where`.
+    """
+    if x.dtype.kind != "f" or x.dtype.itemsize > 8:
+        return array_module(x).where(mask, x, x.dtype.type(0))
+    return (x.view(f"u{x.dtype.itemsize}") * mask).view(x.dtype)
+
+
 def flatten(x: Array) -> tuple[Array, Sizes]:
     """x (N, C, *S) as (N, C, prod(S)), and S; a ValueError where there is no pixel."""
     if x.ndim < 2 or prod(x.shape[2:]) == 0:
@@ -196,14 +240,15 @@ def flatten(x: Array) -> tuple[Array, Sizes]:
     return x.reshape(*x.shape[:2], -1), x.shape[2:]
 
 
-def tap_counts(geometry: Geometry, pads: Pads) -> list[list[int]]:
+@lru_cache(maxsize=64)
+def tap_counts(geometry: Geometry, pads: Pads) -> tuple[tuple[int, ...], ...]:
     """For every axis and every window on it: how many taps fall on the input or on these `pads` of it."""
     counts = []
     for size, kernel, stride, (before, _), dilation, out, (low, high) in zip(*geometry, pads, strict=True):
         starts = range(-before, stride * out - before, stride)
         reads = (range(start, start + dilation * kernel, dilation) for start in starts)
-        counts.append([sum(-low <= pixel < size + high for pixel in read) for read in reads])
-    return counts
+        counts.append(tuple(sum(-low <= pixel < size + high for pixel in read) for read in reads))
+    return tuple(counts)
 
 
 def check_pool(x: Array, window: Any) -> Geometry:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_optim, test_pooling, test_winograd
+from . import test_conv_transpose, test_optim, test_pooling, test_windows, test_winograd
 from .killers import (
     AVG_POOL,
     BINARY,
@@ -34,6 +34,8 @@ EVEN, GROUPED = convolution("same, even kernel"), convolution("square", groups=2
 ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
 CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
 
+CLEARED = test(test_windows.test_col2im_clears_what_it_does_not_write)
+
 WINDOWS = [
     Mutant("stride ignored by the copy", "ops.windows:patches", "[s * row for s, row", "[row for s, row", UNEVEN),
     Mutant("stride of the last axis ignored by the copy", "ops.windows:patches", "geometry.stride[-1] * step", "step", STRIPS),
@@ -41,7 +43,10 @@ WINDOWS = [
     Mutant("dilation of the last axis ignored by the copy", "ops.windows:patches", "geometry.dilation[-1] * step", "step", UNEVEN),
     Mutant("columns in another order", "ops.windows:columns", "return patches(padded, geometry).reshape(", "return patches(padded, geometry)[:, :, ::-1].reshape(", ADJOINT_SQUARE),
     Mutant("column index of col2im", "ops.windows:add_columns", "cols[(*taps, tap)]", "cols[(*taps, k - 1 - tap)]", ADJOINT_SQUARE),
-    Mutant("overlaps overwritten", "ops.windows:add_columns", "] += cols[", "] = cols[", ADJOINT),
+    Mutant("overlaps overwritten", "ops.windows:add_columns", "target[where] += more", "target[where] = more", ADJOINT),
+    Mutant("taps that meet overwrite each other", "ops.windows:add_columns", "min(k, s) if 1 in (s, d) else 0", "k", ADJOINT_SQUARE),
+    Mutant("taps of a dilated kernel meet unseen", "ops.windows:add_columns", "min(k, s) if 1 in (s, d) else 0", "min(k, s)", CLEARED),
+    Mutant("a rest that is not cleared", "ops.windows:add_columns", "s * n if apart == s else 0", "s * n", CLEARED),
     Mutant("padding cropped from the wrong end", "ops.windows:crop", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
     Mutant("padding on the wrong side", "ops.windows:pad", "crop(padded, pads)[...] = x", "crop(padded, tuple(p[::-1] for p in pads))[...] = x", UNEVEN),
     Mutant("dilation counted twice", OVER, "tuple(d * (k - 1) + 1", "tuple(d * d * (k - 1) + 1", DILATED),
@@ -66,7 +71,8 @@ CONVOLUTION = [
     Mutant("positions of the first strip again", "ops.windows:strips", "slice(begin * prod(rest), end * prod(rest))", "slice(0, (end - begin) * prod(rest))", STRIPS),
     Mutant("kernel turned on the way back", "ops.lowering:Im2col.backward_x", "weights.swapaxes(1, 2)", "weights[..., ::-1].swapaxes(1, 2)", STRIDED),
     Mutant("adjoint kernel not flipped", "ops.conv:flipped", "slice(None, None, -1)", "slice(None)", CONV),
-    Mutant("adjoint padded on the wrong side", "ops.conv:mirrored", "(r - before, r - after)", "(r - after, r - before)", CONV),
+    Mutant("adjoint padded on the wrong side", "ops.conv:mirrored", "(d * (k - 1) - before, size - out + before)", "(size - out + before, d * (k - 1) - before)", CONV),
+    Mutant("output_padding reads behind the array", "ops.conv:mirrored", "size - out + before", "d * (k - 1) - before", test(test_conv_transpose.test_the_mirror_reads_what_there_is_and_no_more, 1, 1)),
     Mutant("transposed convolution: features flipped", "ops.conv_transpose:conv_transpose_backward", "correlate_adjoint_w(x, dy, geometry, groups)", "correlate_adjoint_w(x[::-1], dy, geometry, groups)", gradient("conv_transpose/2d")),
     Mutant("transposed convolution: no bias gradient sum", "ops.conv_transpose:conv_transpose_backward", "conv_bias_backward(dy)", "conv_bias_backward(dy[:1])", gradient("conv_transpose/2d")),
     Mutant("linear: gradient averaged over the batch", "ops.linear:linear_backward", "return ", "dy = dy / len(dy); return ", gradient("linear")),

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from tinyconvlstm.backend import to_backend, to_numpy
 from tinyconvlstm.ops import Window, conv_forward, conv_transpose_backward, conv_transpose_forward
+from tinyconvlstm.ops.conv import mirrored
+from tinyconvlstm.ops.conv_transpose import transposed
+from tinyconvlstm.ops.windows import spans
 
 from .oracles import DTYPES, Layout, assert_pair_agrees, layouts, naive_conv_transpose, random, run_pair
 
@@ -157,3 +160,17 @@ BAD = [
 def test_what_does_not_fit_is_refused(x: Any, w: Any, b: Any, settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         conv_transpose_forward(np.zeros(x), np.zeros(w), None if b is None else np.zeros(b), **settings)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+@pytest.mark.parametrize("padding", [0, 1, (2, 1)])
+def test_the_mirror_reads_what_there_is_and_no_more(extra: int, padding: Any) -> None:
+    """With stride 1, the pixels that output_padding adds read zeros: not what lies behind the array."""
+    layout = Window(2, 1, padding if isinstance(padding, int) else (padding,), dilation=3)
+    mirror = mirrored(transposed(layout, (6,), extra))
+    assert spans(mirror)[0] == mirror.sizes[0] + sum(mirror.pads[0])
+    x, w = np.ones((1, 1, 6)), np.ones((1, 1, 2))
+    y = conv_transpose_forward(x, w, window=layout, output_padding=extra)[0]
+    before, after = (padding, padding) if isinstance(padding, int) else padding
+    whole = [1, 1, 1, 2, 2, 2, 1, 1, 1, *[0] * extra]
+    np.testing.assert_array_equal(y[0, 0], whole[before : len(whole) - after])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyconvlstm.backend import to_backend, to_numpy
-from tinyconvlstm.ops import Window, col2im, im2col
+from tinyconvlstm.backend import array_module, to_backend, to_numpy
+from tinyconvlstm.ops import Window, col2im, im2col, windows
 from tinyconvlstm.ops.windows import pad, taps
 
 from .oracles import DTYPES, Layout, layouts, naive_im2col, random, scattered
@@ -141,3 +142,24 @@ def test_named_paddings_of_seven_pixels(
 def test_bad_windows_are_refused(window: Window, sizes: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         window.over(sizes)
+
+
+def test_col2im_clears_what_it_does_not_write() -> None:
+    """Kernels narrower and wider than the stride, dilated or not, in room that holds anything but zeros."""
+
+    class Soiled:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(array_module(np.zeros(0)), name)
+
+        def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            return np.full(shape, np.nan, dtype)
+
+    for kernel, stride, dilation in itertools.product((1, 2, 3, 5), (1, 2, 3, 4), (1, 2, 3)):
+        geometry = Window((kernel, 2), (stride, 3), padding=1, dilation=(dilation, 1)).over((13, 4))
+        x = random(1, (2, 3, 13, 4))
+        cols = im2col(x, geometry)
+        other = random(2, cols.shape)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(windows, "array_module", lambda *_: Soiled())
+            back = col2im(other, geometry)
+        assert np.vdot(cols, other) == pytest.approx(np.vdot(x, back), abs=1e-10)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import bptt
 from ..backend import Array
 from ..cells.base import TwoMapCell
-from ..ops.conv import block_sizes, lowering_of
+from ..ops.conv import lowering_of, weight_block_sizes
 from ..ops.lowering import Lowering
 from ..ops.windows import Geometry, Window
 from ..parallel import shares
@@ -74,10 +74,10 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     for geometry, lowering, w in convolutions(cell, tuple(S)):
         clips = -(-N // parts)
         frame = like(cell, (clips, w.shape[1], *geometry.sizes))
-        at_least = 4 * int(w.size) * int(w.dtype.itemsize)
-        samples, rows = block_sizes(frame, geometry, lowering.numbers, at_least, lowering.multiple)
-        samples = 1 if geometry.positions > 2 * w.shape[1] * geometry.taps else min(samples, clips)
-        block = samples * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
+        samples, rows = weight_block_sizes(
+            frame, geometry, lowering, at_once, w.shape[1] * geometry.taps, len(w)
+        )
+        block = min(samples, clips) * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
         sums = 1 if block == clips * geometry.positions else 2  # a first product, and the next one to add
         found.append(at_once * parts * (lowering.held * block + sums * lowering.size))
     return max(found)

@@ -27,6 +27,7 @@ from .winograd import Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
+PRODUCT = 1_000_000  # multiply-accumulates that take longer than the calls of Python around them
 _plain = ContextVar("im2col only", default=False)
 
 
@@ -167,10 +168,7 @@ def correlate_adjoint_w(dy: Array, x: Array, geometry: Geometry, groups: int = 1
 
 
 def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups: int = 1) -> Array:
-    """dw of T convolutions at once, (T, F, C / groups, *K), from dys (T, N, F, *S_out) and xs (T, N, C, *S).
-
-    Strips are larger than dw, lest adding up dw's takes longer than making them.
-    """
+    """dw of T convolutions at once, (T, F, C / groups, *K), from dys (T, N, F, *S_out) and xs (T, N, C, *S)."""
     xp = array_module(dys)
     (T, N, features), kind = dys.shape[:3], xp.result_type(dys, xs)
     rows = xs.shape[2] // groups * geometry.taps  # of the matrix dw
@@ -182,10 +180,7 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
 
     def part(clips: slice) -> Array:
         dweights = None
-        at_least = 4 * rows * features * kind.itemsize
-        samples, strip_rows = block_sizes(xs[0], geometry, lowering.numbers, at_least, lowering.multiple)
-        if geometry.positions > 2 * rows:
-            samples = 1  # adding up small dw's takes less than lining up large dY's
+        samples, strip_rows = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
         for block in cuts(clips, samples):
             padded = pad(frames_of(xs[:, block]), lowering.pads)  # (T * n, C, ...)
             padded = padded.reshape(T, -1, *padded.shape[1:])
@@ -217,9 +212,16 @@ def flipped(w: Array, groups: int = 1) -> Array:
 
 
 def mirrored(geometry: Geometry) -> Geometry:
-    """Where the adjoint of a convolution of stride 1 reads: it is one too, with the kernel `flipped`."""
-    reach = [d * (k - 1) for d, k in zip(geometry.dilation, geometry.kernel, strict=True)]
-    pads = tuple((r - before, r - after) for r, (before, after) in zip(reach, geometry.pads, strict=True))
+    """Where the adjoint of a convolution of stride 1 reads: it is one too, with the kernel `flipped`.
+
+    Behind the last window lies what a transposed convolution's output_padding adds, beside the padding.
+    """
+    pads = tuple(
+        (d * (k - 1) - before, size - out + before)
+        for size, k, (before, _), d, out in zip(
+            geometry.sizes, geometry.kernel, geometry.pads, geometry.dilation, geometry.out, strict=True
+        )
+    )
     return geometry._replace(sizes=geometry.out, out=geometry.sizes, pads=pads)
 
 
@@ -279,6 +281,18 @@ def block_sizes(
     wanted = max(room // position, SHORTEST) // row
     count = -(-geometry.out[0] // max(1, wanted))  # strips; then all of about one height
     return 1, -(-geometry.out[0] // (count * multiple)) * multiple
+
+
+def weight_block_sizes(
+    x: Array, geometry: Geometry, lowering: Lowering, steps: int, rows: int, features: int
+) -> tuple[int, int]:
+    """`block_sizes` for dW (rows, features): larger than dW, lest adding up dW's takes longer than making them."""
+    macs = rows * features * geometry.positions * steps
+    at_least = 4 * rows * features * x.dtype.itemsize
+    samples, strip_rows = block_sizes(x, geometry, lowering.numbers, at_least, lowering.multiple)
+    if geometry.positions > 2 * rows and macs > PRODUCT:
+        samples = 1  # adding up small dW's takes less than lining up large dY's
+    return samples, strip_rows
 
 
 def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, groups: int) -> Geometry:

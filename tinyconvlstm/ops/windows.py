@@ -255,6 +255,8 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
         taps = (slice(None),) * (2 + left.index(axis))
         left.remove(axis)  # the taps' axis goes, and the windows' axis becomes one of pixels
         sizes[axis] = pixels[axis]
+        before = (slice(None),) * (2 + len(left) + axis)
+        apart = 0  # so many taps, of which no two meet, write; the others add
         if not left:
             target = padded[(slice(None), slice(None), *map(slice, pixels))]
         elif k == s == 1:
@@ -262,10 +264,15 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
             continue
         else:
             kept = tuple(geometry.kernel[other] for other in left)
-            target = array_module(cols).zeros((*padded.shape[:2], *kept, *sizes), dtype=cols.dtype)
-        before = (slice(None),) * (2 + len(left) + axis)
+            target = array_module(cols).empty((*padded.shape[:2], *kept, *sizes), dtype=cols.dtype)
+            apart = min(k, s) if 1 in (s, d) else 0
+            target[(*before, slice(s * n if apart == s else 0, None))] = 0
         for tap in range(k):
-            target[(*before, slice(d * tap, d * tap + s * (n - 1) + 1, s))] += cols[(*taps, tap)]
+            where, more = (*before, slice(d * tap, d * tap + s * (n - 1) + 1, s)), cols[(*taps, tap)]
+            if tap < apart:
+                target[where] = more
+            else:
+                target[where] += more
         cols = target
     if not rank:
         padded += cols

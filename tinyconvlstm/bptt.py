@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .allocator import keep_freed_memory
 from .backend import Array, array_module
 from .batch import Parts, alive_steps, check_sequence, cut, join, reverse_in_time
 from .cells.base import Cell, State
@@ -43,9 +44,7 @@ from .parallel import run_parts, shares
 # multiply-accumulates of a step: in shorter ones, threads wait for Python more than they work
 STEP = 5_000_000
 
-# A block that is freed untouched costs nothing, and tells the C library's allocator to keep freed memory
-# of up to this size for the next step; else it goes back to the kernel, which zeroes it page by page.
-np.empty((32 << 20) - 8192, np.uint8)
+keep_freed_memory()
 
 
 def scan(

@@ -83,6 +83,8 @@ TILES = by_winograd(gradient("conv/2d by Winograd"))
 VOLUME = by_winograd(gradient("conv/3d by Winograd"))
 HANGING = by_winograd(gradient("conv/2d even kernel"))
 
+APART = by_winograd(test(test_winograd.test_a_dilated_axis_is_two_axes, None, dilation=3, size=22))
+
 WINOGRAD = [
     Mutant("signs of the scales lost", "ops.winograd:toom_cook", "np.prod(p - rest)", "np.abs(np.prod(p - rest))", TOOM_COOK),
     Mutant("infinity forgotten among the values", "ops.winograd:toom_cook", "a_t[-1, -1] = points ** np.arange(m)[:, None], 1", "a_t[-1, -1] = points ** np.arange(m)[:, None], 0", TOOM_COOK),
@@ -100,6 +102,10 @@ WINOGRAD = [
     Mutant("taps not gathered", "ops.winograd:Winograd.weights_adjoint", '"g_t", dweights', '"g_t", dweights[:, ::-1]', TILES),
     Mutant("channels and taps exchanged in dw", "ops.winograd:Winograd.weights_adjoint", "*(1 + axis for axis in inverse((*lie, 0)))", "*(1 + axis for axis in (*lie, 0))", VOLUME),
     Mutant("points in another order on every axis", "ops.winograd:Winograd.along_axes", "x = matrix @", "x = matrix[::-1] @", VOLUME),
+    Mutant("rows of the strip's end", "ops.dilated:Dilated.split", "slice(rows))", "slice(-rows, None))", APART),
+    Mutant("rows in vain written over others", "ops.dilated:Dilated.forward", "whole[..., :p]", "whole[..., -p:]", APART),
+    Mutant("rows in vain come first on the way back", "ops.dilated:completed", "[dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)]", "[xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype), dy]", APART),
+    Mutant("room for dilated rows before the first", "ops.dilated:Dilated.__init__", "(before, self.rows(geometry) - size - before)", "(self.rows(geometry) - size - before, before)", APART),
     Mutant("old weights of the scan before", "ops.lowering:unchanging", "_kept.reset(token)", "pass", test(test_winograd.test_weights_that_change_in_place_are_transformed_anew)),
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from tinyconvlstm import ConvLSTMCell, LSTMCell, ops, scan, scan_backward, scan_
 from tinyconvlstm.dead import dead_weights
 from tinyconvlstm.layers import Recurrent
 from tinyconvlstm.ops import Window, conv, conv_backward, conv_forward, lowering
+from tinyconvlstm.ops.dilated import Dilated
 from tinyconvlstm.ops.lowering import Im2col
 from tinyconvlstm.ops.winograd import POINTS, TAPS, VALUES, Winograd, outputs_at_once, toom_cook
 from tinyconvlstm.parallel import run_parts
@@ -71,20 +72,30 @@ def test_the_matrices_of_three_taps_by_hand() -> None:
 
 
 @st.composite
-def layouts_of_stride_one(draw: st.DrawFn) -> Layout:
-    """Two or three axes; at least one of them can be transformed."""
+def layouts_of_stride_one(draw: st.DrawFn, dilated: bool = False) -> Layout:
+    """Two or three axes; at least one of them can be transformed, the first `dilated` or not."""
     rank = draw(st.sampled_from([2, 3]))
     kernel = tuple(draw(st.sampled_from([3, 5, 2, 4, 1])) for _ in range(rank - 1))
     kernel = (*kernel, draw(st.sampled_from([3, 1, 2])))
     pads = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(rank))
-    sizes = tuple(draw(st.integers(k, (9, 6, 5)[axis])) for axis, k in enumerate(kernel))
+    dilation = (
+        (draw(st.sampled_from([2, 3])), draw(st.sampled_from([1, 2])), 1)[:rank] if dilated else (1,) * rank
+    )
+    sizes = tuple(
+        d * (k - 1) + draw(st.integers(1, (9, 6, 5)[axis] - k + 1))
+        for axis, (k, d) in enumerate(zip(kernel, dilation, strict=True))
+    )
     last = draw(st.sampled_from([1, 2]))  # the last axis may have a stride
     batch, channels = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    return Layout((batch, channels, *sizes), kernel, (*(1,) * (rank - 1), last), (1,) * rank, pads, pads)
+    return Layout((batch, channels, *sizes), kernel, (*(1,) * (rank - 1), last), dilation, pads, pads)
 
 
 @settings(max_examples=150, deadline=None)
-@given(layouts_of_stride_one(), st.integers(1, 3), st.sampled_from([np.float64, np.complex128]))
+@given(
+    layouts_of_stride_one() | layouts_of_stride_one(dilated=True),
+    st.integers(1, 3),
+    st.sampled_from([np.float64, np.complex128]),
+)
 def test_it_is_its_index_definition_and_its_gradients_are_the_adjoints(
     layout: Layout, features: int, dtype: Any
 ) -> None:
@@ -112,6 +123,25 @@ def test_strips_and_tiles_that_hang_over_change_nothing(
     parts = run_pair(CONV, x, w, window=Window(kernel, padding="same"))
     for got, expected in zip((parts[0], *parts[2][:2]), (whole[0], *whole[2][:2]), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [21, 22])
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_a_dilated_axis_is_two_axes(
+    everywhere: None, monkeypatch: pytest.MonkeyPatch, dilation: int, size: int
+) -> None:
+    """In strips or whole, with images whose last row is there in vain, it is what im2col computes."""
+    x, w = random(1, (3, 4, size, 6)), random(2, (9, 4, 3, 2))
+    window = Window((3, 2), padding=((1, 2), (1, 0)), dilation=dilation)
+    assert isinstance(conv.lowering_of(x, w.shape, window.over((size, 6)), 1), Dilated)
+    with ops.im2col_only():
+        plain = run_pair(CONV, x, w, window=window)
+    for room in (conv.PATCH_BYTES["numpy"], 1):
+        monkeypatch.setitem(conv.PATCH_BYTES, "numpy", room)
+        monkeypatch.setattr(conv, "SHORTEST", 1)
+        found = run_pair(CONV, x, w, window=window)
+        for got, expected in zip((found[0], *found[2][:2]), (plain[0], *plain[2][:2]), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["conv/2d even kernel", "conv/3d", "conv_transpose/2d same"])
@@ -173,7 +203,9 @@ CHOSEN = [  # sizes, kernel, features, channels, settings: the outputs of a tile
     ((32, 32), (3, 3), 256, 1, {}, None),  # nothing to save
     ((32, 32), (3, 3), 256, 64, {"stride": (2, 1)}, None),
     ((32, 32), (3, 3), 256, 64, {"stride": (1, 2)}, (4, 1)),
-    ((32, 32), (3, 3), 256, 64, {"dilation": (2, 1)}, None),
+    ((32, 32), (3, 3), 256, 64, {"dilation": (2, 1)}, (4, 1, 1)),  # the first axis as two
+    ((32, 32), (3, 3), 256, 64, {"dilation": 2, "stride": (2, 1)}, None),
+    ((12, 32), (3, 3), 64, 64, {"dilation": 3}, None),  # images of 3 or 4 rows
     ((32, 32), (7, 7), 256, 64, {}, None),  # more taps than points
     ((32, 32), (1, 3), 256, 64, {}, None),
     ((5, 64), (3, 3), 64, 64, {}, None),  # two tiles of 4 for 5 rows
@@ -192,6 +224,7 @@ def test_it_is_chosen_where_it_pays(
     if tile is None:
         assert isinstance(found, Im2col)
     else:
+        found = found.inner if isinstance(found, Dilated) else found
         assert isinstance(found, Winograd)
         assert found.m == tile
     assert isinstance(conv.lowering_of(x.astype(np.float16), w_shape, geometry, 1), Im2col)

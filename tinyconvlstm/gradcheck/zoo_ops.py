@@ -77,6 +77,7 @@ def conv_cases(rng: Rng) -> list[Case]:
         conv("conv", "3d", (2, 2, 3, 4, 3), (3, 2, 2, 3, 1), 3, 1, 1),
         conv("conv", "0d", (3, 4), (5, 4), 5),
         conv("conv", "2d by Winograd", (1, 64, 8, 8), (64, 64, 3, 3), 64, 1, "same"),
+        conv("conv", "2d dilated by Winograd", (1, 64, 16, 8), (64, 64, 3, 3), 64, 1, "same", 2),
         conv("conv", "3d by Winograd", (1, 16, 4, 4, 5), (40, 16, 3, 3, 3), 40, 1, "same"),
         conv(up, "1d grouped", (2, 4, 3), (4, 3, 3), 6, 2, 1, groups=2, output_padding=1),
         conv(up, "2d", (2, 3, 3, 4), (3, 2, 3, 2), 2, (2, 3), (1, 0), output_padding=(1, 2)),

@@ -9,7 +9,7 @@ import numpy as np
 from .. import bptt
 from ..backend import Array
 from ..cells.base import TwoMapCell
-from ..ops.conv import lowering_of, weight_block_sizes
+from ..ops.conv import block_sizes, lowering_of, weight_block_sizes
 from ..ops.lowering import Lowering
 from ..ops.windows import Geometry, Window
 from ..parallel import shares
@@ -66,7 +66,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
 
 def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
-    """Numbers of the patches of the map that has most, in all threads: what a weight gradient unfolds."""
+    """Numbers of the patches of the map that has most, in all threads: what a gradient unfolds."""
     if not cell.kernel:
         return 0
     N, _, *S = shape[1:]
@@ -74,13 +74,20 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
     for geometry, lowering, w in convolutions(cell, tuple(S)):
         clips = -(-N // parts)
         frame = like(cell, (clips, w.shape[1], *geometry.sizes))
-        samples, rows = weight_block_sizes(
-            frame, geometry, lowering, at_once, w.shape[1] * geometry.taps, len(w)
-        )
-        block = min(samples, clips) * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
+        blocks = weight_block_sizes(frame, geometry, lowering, at_once, w.shape[1] * geometry.taps, len(w))
+        block = positions_of(blocks, clips, geometry)
         sums = 1 if block == clips * geometry.positions else 2  # a first product, and the next one to add
         found.append(at_once * parts * (lowering.held * block + sums * lowering.size))
+        found.append(
+            parts * lowering.held * positions_of(block_sizes(frame, geometry, lowering), clips, geometry)
+        )
     return max(found)
+
+
+def positions_of(blocks: tuple[int, int], clips: int, geometry: Geometry) -> int:
+    """Positions of a block of so many samples and rows, of which there may be fewer."""
+    samples, rows = blocks
+    return min(samples, clips) * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
 
 
 def convolutions(cell: TwoMapCell, sizes: Shape) -> list[tuple[Geometry, Lowering, Array]]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import SMALL, cuts, run_parts, shares
+from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
 from .winograd import Winograd, transformed_axes
@@ -114,7 +115,7 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
         )
 
     def part(clips: slice) -> None:
-        samples, strip_rows = block_sizes(x, geometry, lowering.numbers, multiple=lowering.multiple)
+        samples, strip_rows = block_sizes(x, geometry, lowering)
         for block in cuts(clips, samples):
             padded = pad(x[block], lowering.pads)
             for strip, where, positions in strips(geometry, strip_rows):
@@ -146,7 +147,7 @@ def correlate_adjoint_x(
     dx = xp.empty((len(dy), w.shape[1] * groups, *geometry.sizes), dtype=kind) if out is None else out
 
     def part(clips: slice) -> None:
-        samples, strip_rows = block_sizes(dx, geometry, lowering.numbers, multiple=lowering.multiple)
+        samples, strip_rows = block_sizes(dx, geometry, lowering)
         for block in cuts(clips, samples):
             padded = xp.zeros(
                 (*dx[block].shape[:2], *padded_sizes(geometry._replace(pads=lowering.pads))), dtype=kind
@@ -260,27 +261,31 @@ def im2col_only() -> Iterator[None]:
 def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowering:
     """The lowering of one kind of convolution, remembered: a scan asks for the same one at every step."""
     features, channels = w_shape[:2]
-    axes = () if plain or groups > 1 else transformed_axes(geometry, features, channels)
-    return Winograd(geometry, features, channels, axes) if axes else Im2col(geometry, w_shape, groups)
+    if plain or groups > 1:
+        return Im2col(geometry, w_shape, groups)
+    if axes := transformed_axes(geometry, features, channels):
+        return Winograd(geometry, features, channels, axes)
+    falls_apart = len(geometry.out) > 1 and geometry.stride[0] == 1 < geometry.dilation[0]
+    axes = transformed_axes(in_two(geometry), features, channels) if falls_apart else ()
+    if 0 in axes:
+        return Dilated(geometry, features, channels, axes)
+    return Im2col(geometry, w_shape, groups)
 
 
-def block_sizes(
-    x: Array, geometry: Geometry, numbers: int, at_least: int = 0, multiple: int = 1
-) -> tuple[int, int]:
+def block_sizes(x: Array, geometry: Geometry, lowering: Lowering, at_least: int = 0) -> tuple[int, int]:
     """(samples, rows of the first output axis) whose patches together fill PATCH_BYTES, or `at_least`.
 
     Several whole samples where they are small; a strip of one sample where it is large, yet of
-    SHORTEST positions, which a matrix product needs to run at full speed. `numbers` are those of a position;
-    strips are a `multiple` of rows.
+    SHORTEST positions, which a matrix product needs to run at full speed.
     """
-    room = max(PATCH_BYTES[backend_name(x) or "numpy"], at_least)
-    position = max(1, numbers * x.dtype.itemsize)  # bytes
+    room = max(lowering.room * PATCH_BYTES[backend_name(x) or "numpy"], at_least)
+    position = max(1, lowering.numbers * x.dtype.itemsize)  # bytes
     if not geometry.out or room >= 2 * position * geometry.positions:
         return max(1, room // (position * geometry.positions)), max(1, *geometry.out[:1], 1)
     row = geometry.positions // geometry.out[0]
     wanted = max(room // position, SHORTEST) // row
     count = -(-geometry.out[0] // max(1, wanted))  # strips; then all of about one height
-    return 1, -(-geometry.out[0] // (count * multiple)) * multiple
+    return 1, -(-geometry.out[0] // (count * lowering.multiple)) * lowering.multiple
 
 
 def weight_block_sizes(
@@ -289,7 +294,7 @@ def weight_block_sizes(
     """`block_sizes` for dW (rows, features): larger than dW, lest adding up dW's takes longer than making them."""
     macs = rows * features * geometry.positions * steps
     at_least = 4 * rows * features * x.dtype.itemsize
-    samples, strip_rows = block_sizes(x, geometry, lowering.numbers, at_least, lowering.multiple)
+    samples, strip_rows = block_sizes(x, geometry, lowering, at_least)
     if geometry.positions > 2 * rows and macs > PRODUCT:
         samples = 1  # adding up small dW's takes less than lining up large dY's
     return samples, strip_rows

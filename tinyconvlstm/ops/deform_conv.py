@@ -20,7 +20,7 @@ import numpy as np
 from ..backend import Array, array_module, check_dtypes
 from ..parallel import SMALL, cuts, run_parts, shares
 from .conv import add_in_place, block_sizes, check_conv, conv_bias_backward
-from .lowering import rows
+from .lowering import Im2col, rows
 from .sampling import SampleSaved, sample_backward, sample_forward
 from .windows import Geometry, Window, strips
 
@@ -149,7 +149,8 @@ def sampled_strips(x: Array, offset: Array, mask: Array, geometry: Geometry, cli
     """What the taps find, cut as `correlate` cuts its patches."""
     offsets, places = by_tap(offset, geometry), tap_places(x, geometry)
     masks = mask.reshape(len(x), 1, geometry.taps, geometry.positions)
-    samples, strip_rows = block_sizes(x, geometry, x.shape[1] * geometry.taps)
+    unfolded = Im2col(geometry, (1, x.shape[1], *geometry.kernel))
+    samples, strip_rows = block_sizes(x, geometry, unfolded)
     for block in cuts(clips, samples):
         for _, _, positions in strips(geometry, strip_rows):
             at = places[..., positions] + offsets[block, ..., positions]  # (n, K, r, p)

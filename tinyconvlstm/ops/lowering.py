@@ -28,6 +28,7 @@ class Lowering(Protocol):
     held: int  # numbers a position that `backward_w` holds at its peak
     size: int  # of the weights
     multiple: int  # rows of a strip come in multiples of this
+    room: int  # how many times PATCH_BYTES a block takes: where a strip is many calls, a larger one pays
 
     def weights(self, w: Array) -> Array:
         """w (F, C / groups, *K) as the matrices (B, F / groups, R) of the products."""
@@ -82,7 +83,7 @@ class Im2col:
     Adjoints: dcols = W^T dy, added back by col2im; dW = dy cols^T.
     """
 
-    multiple = 1
+    multiple = room = 1
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups

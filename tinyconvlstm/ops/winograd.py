@@ -100,6 +100,8 @@ class Winograd:
         axes: spatial axes to transform, each with a kernel of TAPS.
     """
 
+    room = 4
+
     def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
         rank = len(geometry.kernel)
         others = tuple(axis for axis in range(rank) if axis not in axes)
@@ -114,7 +116,7 @@ class Winograd:
             for (before, after), n, m in zip(geometry.pads, geometry.out, self.m, strict=True)
         )
         self.numbers = (self.rows + features) * self.values // prod(self.m)
-        self.held = self.numbers + channels * self.values // prod(self.m) + channels
+        self.held = self.numbers + 2 * channels * self.values // prod(self.m) + max(channels, features)
         self.size = self.values * features * self.rows
         # axes of w (F, C, *K) as G reads them: (K.., F, C, the other K..)
         self.w_order = (*(2 + axis for axis in axes), 0, 1, *(2 + axis for axis in others))

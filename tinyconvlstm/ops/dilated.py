@@ -1,0 +1,93 @@
+"""A dilated axis is two axes: Winograd's transforms for dilated kernels.
+
+With a dilation of d, output p reads pixels p, p + d, p + 2 d, ... So the rows fall apart into d interleaved
+images that never meet: row d q + a is row q of image a. Written as two axes, (rows / d, d), which
+moves nothing in memory, the kernel has its taps side by side on the first and a single tap on the second:
+a convolution without dilation, of one axis more.
+
+Source: Holschneider et al. 1989 (the "a trous" algorithm); Yu & Koltun 2016, arXiv 1511.07122.
+"""
+
+from __future__ import annotations
+
+from ..backend import Array, array_module
+from .windows import Geometry, Sizes
+from .winograd import Winograd, outputs_at_once
+
+
+class Dilated:
+    """A `Winograd` of one axis more, given the first axis in two: `lowering.Lowering` tells what the methods do."""
+
+    room = Winograd.room
+
+    def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
+        self.inner = Winograd(in_two(geometry), features, channels, axes)
+        self.d, self.kernel = geometry.dilation[0], geometry.kernel
+        self.numbers, self.held, self.size = self.inner.numbers, self.inner.held, self.inner.size
+        self.multiple = self.inner.multiple * self.d
+        before, size = geometry.pads[0][0], geometry.sizes[0]
+        self.pads = ((before, self.rows(geometry) - size - before), *self.inner.pads[2:])
+
+    def weights(self, w: Array) -> Array:
+        """As `Winograd` makes them, of w (F, C, K1, 1, ...)."""
+        return self.inner.weights(w.reshape(*w.shape[:3], 1, *w.shape[3:]))
+
+    def weights_adjoint(self, dweights: Array) -> Array:
+        """dw (T, F, C, *K)."""
+        dw = self.inner.weights_adjoint(dweights)
+        return dw.reshape(*dw.shape[:3], *self.kernel)
+
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+        """y, whose last images may lack their last row."""
+        inner, p = in_two(strip), y.shape[-1]
+        whole = y
+        if p < inner.positions:
+            whole = array_module(y).empty((*y.shape[:-1], inner.positions), dtype=y.dtype)
+        self.inner.forward(weights, self.split(x, strip), inner, whole)
+        if whole is not y:
+            y[...] = whole[..., :p]
+
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+        """dx += what dy says of it, seen as two axes."""
+        inner = in_two(strip)
+        self.inner.backward_x(weights, completed(dy, inner), inner, self.split(dx, strip))
+
+    def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
+        """dweights of the kernel without dilation."""
+        inner = in_two(strip)
+        return self.inner.backward_w(completed(dy, inner), self.split(x, strip), inner)
+
+    def rows(self, strip: Geometry) -> int:
+        """Padded rows under a strip's tiles, the last of which may hang over."""
+        k, d = strip.kernel[0], self.d
+        m = outputs_at_once(k)
+        return (-(-strip.out[0] // (d * m)) * m + k - 1) * d
+
+    def split(self, x: Array, strip: Geometry) -> Array:
+        """The padded x (..., C, rows, ...) as a view (..., C, rows / d, d, ...)."""
+        rows, axis = self.rows(strip), x.ndim - len(strip.out)
+        x = x[(*(slice(None),) * axis, slice(rows))]
+        return x.reshape(*x.shape[:axis], rows // self.d, self.d, *x.shape[axis + 1 :])
+
+
+def in_two(geometry: Geometry) -> Geometry:
+    """The first axis as (windows / d, d), without dilation; the last rows of some images may be there in vain."""
+    d = geometry.dilation[0]
+    rows = -(-geometry.out[0] // d)
+    return Geometry(
+        sizes=(rows + geometry.kernel[0] - 1, d, *geometry.sizes[1:]),
+        kernel=(geometry.kernel[0], 1, *geometry.kernel[1:]),
+        stride=(1, 1, *geometry.stride[1:]),
+        pads=((0, 0), (0, 0), *geometry.pads[1:]),
+        dilation=(1, 1, *geometry.dilation[1:]),
+        out=(rows, d, *geometry.out[1:]),
+    )
+
+
+def completed(dy: Array, inner: Geometry) -> Array:
+    """dy (..., p) with zeros for the rows that are there in vain."""
+    lacking = inner.positions - dy.shape[-1]
+    if not lacking:
+        return dy
+    xp = array_module(dy)
+    return xp.concatenate([dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)], axis=-1)

@@ -116,7 +116,7 @@ class Winograd:
             for (before, after), n, m in zip(geometry.pads, geometry.out, self.m, strict=True)
         )
         self.numbers = (self.rows + features) * self.values // prod(self.m)
-        self.held = self.numbers + 2 * channels * self.values // prod(self.m) + max(channels, features)
+        self.held = self.numbers + channels * self.values // prod(self.m) + max(channels, features)
         self.size = self.values * features * self.rows
         # axes of w (F, C, *K) as G reads them: (K.., F, C, the other K..)
         self.w_order = (*(2 + axis for axis in axes), 0, 1, *(2 + axis for axis in others))

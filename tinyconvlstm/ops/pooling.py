@@ -21,10 +21,8 @@ from ..parallel import cuts, run_parts, shares
 from .windows import Geometry, Pads, Sizes, Window, crop, pad, padded_sizes, taps
 
 PASSES = 30  # multiply-accumulates that take as long as a pixel's pooling
-BLOCK_BYTES = {
-    "numpy": 4 << 20,
-    "cupy": 256 << 20,
-}  # of windows at a time: most stay in the cache; a GPU's fill
+# bytes of windows at a time: most stay in a processor's cache; enough for a GPU
+BLOCK_BYTES = {"numpy": 4 << 20, "cupy": 256 << 20}
 
 
 class MaxPoolSaved(NamedTuple):

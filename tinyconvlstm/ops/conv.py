@@ -4,7 +4,7 @@ What every framework calls convolution is cross-correlation: the kernel is not f
 `windows.py` first. Patches are rebuilt in the backward pass and never kept: kept, they would cost
 prod(K) times the feature maps at every time step. Both passes work through the batch in blocks
 whose patches stay in the processor's cache. What is done with a block is a lowering's matter:
-`lowering.py` (im2col) or `winograd.py` (the same sums in fewer multiplications).
+`lowering.py` (im2col), `winograd.py` (the same sums in fewer multiplications) or `dilated.py`.
 
 Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II;
 the lowering to a matrix product: Chellapilla, Puri, Simard 2006, "High performance convolutional

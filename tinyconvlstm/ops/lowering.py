@@ -1,8 +1,9 @@
 """What a convolution does with one strip of its output: the plain lowering, im2col and one product.
 
 `conv.py` cuts the work into blocks and strips and shares them among threads; a lowering says what
-happens to a strip. There are two: `Im2col` here, and `Winograd` in `winograd.py`, which takes larger
-windows and fewer multiplications. They have the same methods, so that the loops need not know.
+happens to a strip. There are three: `Im2col` here, `Winograd` in `winograd.py`, which takes larger
+windows and fewer multiplications, and `Dilated` in `dilated.py`, which makes its kernels ones that
+`Winograd` knows. They have the same methods, so that the loops need not know.
 """
 
 from __future__ import annotations

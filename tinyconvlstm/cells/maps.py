@@ -26,7 +26,7 @@ from ..ops.conv import (
     correlate_adjoint_x,
 )
 from ..ops.lowering import frames_of
-from ..ops.windows import Geometry, Window, strided
+from ..ops.windows import Geometry, Window
 
 Grads = dict[str, Array]
 Z_BYTES = 1 << 20  # a cache: small steps are taken together, for the calls of Python that this saves
@@ -298,7 +298,8 @@ def lined_up(frames: Any) -> Any:
     step = places[1] - places[0]
     if step < first.nbytes or any(b - a != step for a, b in pairwise(places)):
         return frames
-    return strided(first, (len(frames), *first.shape), (step, *first.strides))
+    view: Array = np.lib.stride_tricks.as_strided(first, (len(frames), *first.shape), (step, *first.strides))
+    return view
 
 
 def steps_at_once(x: Array, geometry: Geometry, features: int) -> int:

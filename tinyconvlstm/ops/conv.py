@@ -109,10 +109,9 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
     weights = made_of(w, lowering, lowering.weights)
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
     y = xp.empty((len(x), groups, len(w) // groups, geometry.positions), dtype=kind)
+    bias = plus is not None and plus.ndim == 1
     if plus is not None:
-        plus = xp.broadcast_to(
-            plus.reshape(groups, -1, 1) if plus.ndim == 1 else plus.reshape(y.shape), y.shape
-        )
+        plus = plus.reshape((groups, -1, 1) if bias else y.shape)
 
     def part(clips: slice) -> None:
         samples, strip_rows = block_sizes(x, geometry, lowering)
@@ -122,7 +121,7 @@ def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Arr
                 y_strip = y[block, ..., positions]
                 lowering.forward(weights, padded[where], strip, y_strip)
                 if plus is not None:
-                    y_strip += plus[block, ..., positions]  # while it is in the cache
+                    y_strip += plus if bias else plus[block, ..., positions]  # while it is in the cache
 
     macs = len(x) * w.size * geometry.positions
     run_parts(part, shares(x, macs), small=macs < SMALL)

@@ -12,8 +12,11 @@ import itertools
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
+
+import numpy as np
 
 from .. import kernels
 from ..backend import Array, array_module
@@ -223,6 +226,8 @@ def patches(padded: Array, geometry: Geometry) -> Array:
 
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """A view of x with another shape and other strides, in bytes."""
+    if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.size:
+        return np.ndarray(shape, x.dtype, x, 0, strides)  # ten times as fast as `as_strided`, and it checks the bounds
     view: Array = array_module(x).lib.stride_tricks.as_strided(x, shape, strides)
     return view
 
@@ -243,39 +248,69 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
 
         (N, C, K1, K2, n1, n2)  ->  (N, C, K2, p1, n2)  ->  (N, C, p1, p2)
     """
-    rank, pixels = len(geometry.kernel), spans(geometry)
     if kernels.usable(padded, cols):
-        kernels.add_columns(padded, cols, geometry, pixels)
+        kernels.add_columns(padded, cols, geometry, spans(geometry))
         return
-    cols = cols.reshape(padded.shape[:2] + geometry.kernel + geometry.out)
+    sizes, covered, axes = additions(geometry)
+    cols = cols.reshape(padded.shape[:2] + sizes)
+    for room, rest, taps in axes:
+        if room is None:
+            target = padded[covered]
+        else:
+            target = array_module(cols).empty(padded.shape[:2] + room, dtype=cols.dtype)
+            target[rest] = 0
+        for where, tap, meets in taps:
+            if meets:
+                there = target[where]
+                there += cols[tap]
+            else:
+                target[where] = cols[tap]
+        cols = target
+
+
+Index = tuple[slice | int, ...]
+
+
+class Addition(NamedTuple):
+    """How `add_columns` undoes one axis: the axis of its taps goes, and that of its windows becomes one of pixels."""
+
+    room: Sizes | None  # sizes of the sum, behind (N, C); None where it is x itself
+    rest: Index | None  # what no tap writes
+    taps: tuple[tuple[Index, Index, bool], ...]  # (pixels, column, whether it meets what is already there)
+
+
+@lru_cache(maxsize=256)
+def additions(geometry: Geometry) -> tuple[Sizes, Index, tuple[Addition, ...]]:
+    """What `add_columns` does for a geometry: sizes of cols behind (N, C), pixels of x that are covered, axis by axis."""
+    pixels = spans(geometry)
     shrink = [k * n / p for k, n, p in zip(geometry.kernel, geometry.out, pixels, strict=True)]
-    left, sizes = list(range(rank)), list(geometry.out)  # axes whose taps are there; (p or n of every axis)
+    left = [axis for axis, (k, s) in enumerate(zip(geometry.kernel, geometry.stride, strict=True)) if (k, s) != (1, 1)]
+    whole, sizes, axes = (slice(None), slice(None)), list(geometry.out), []  # sizes: p or n of every axis
+    begin = (*(geometry.kernel[axis] for axis in left), *sizes)
     for axis in sorted(left, key=lambda axis: -shrink[axis]):
         k, s, d, n = (f[axis] for f in (geometry.kernel, geometry.stride, geometry.dilation, geometry.out))
-        taps = (slice(None),) * (2 + left.index(axis))
-        left.remove(axis)  # the taps' axis goes, and the windows' axis becomes one of pixels
+        column = (*whole, *(slice(None),) * left.index(axis))
+        left.remove(axis)
         sizes[axis] = pixels[axis]
-        before = (slice(None),) * (2 + len(left) + axis)
-        apart = 0  # so many taps, of which no two meet, write; the others add
-        if not left:
-            target = padded[(slice(None), slice(None), *map(slice, pixels))]
-        elif k == s == 1:
-            cols = cols[(*taps, 0)]
-            continue
-        else:
-            kept = tuple(geometry.kernel[other] for other in left)
-            target = array_module(cols).empty((*padded.shape[:2], *kept, *sizes), dtype=cols.dtype)
+        before = (*whole, *(slice(None),) * (len(left) + axis))
+        room, rest, apart = None, None, 0  # `apart` taps, of which no two meet, write; the others add
+        if left:
+            room = (*(geometry.kernel[other] for other in left), *sizes)
             apart = min(k, s) if 1 in (s, d) else 0
-            target[(*before, slice(s * n if apart == s else 0, None))] = 0
-        for tap in range(k):
-            where, more = (*before, slice(d * tap, d * tap + s * (n - 1) + 1, s)), cols[(*taps, tap)]
-            if tap < apart:
-                target[where] = more
-            else:
-                target[where] += more
-        cols = target
-    if not rank:
-        padded += cols
+            rest = (*before, slice(s * n if apart == s else 0, None))
+        axes.append(
+            Addition(
+                room,
+                rest,
+                tuple(
+                    ((*before, slice(d * tap, d * tap + s * (n - 1) + 1, s)), (*column, tap), tap >= apart)
+                    for tap in range(k)
+                ),
+            )
+        )
+    if not axes:  # a single tap: cols lie as x does
+        axes.append(Addition(None, None, ((whole, whole, True),)))
+    return begin, (*whole, *map(slice, pixels)), tuple(axes)
 
 
 def padded_sizes(geometry: Geometry) -> Sizes:
@@ -283,20 +318,26 @@ def padded_sizes(geometry: Geometry) -> Sizes:
     return tuple(n + a + b for n, (a, b) in zip(geometry.sizes, geometry.pads, strict=True))
 
 
-def strips(geometry: Geometry, rows: int) -> Iterator[tuple[Geometry, tuple[slice, ...], slice]]:
+Strip = tuple[Geometry, tuple[slice, ...], slice]
+
+
+@lru_cache(maxsize=256)
+def strips(geometry: Geometry, rows: int) -> tuple[Strip, ...]:
     """Cut the windows into strips of so many rows of the first output axis.
 
     For every strip: its own geometry; the index of the part of a padded input (N, C, ...) that begins
     where the strip does; and its positions among all prod(S_out).
     """
     if not geometry.out:
-        yield geometry, (), slice(0, 1)
-        return
+        return ((geometry, (), slice(0, 1)),)
     first, *rest = geometry.out
+    found = []
     for begin in range(0, first, rows):
         end = min(begin + rows, first)
         where = (slice(None), slice(None), slice(begin * geometry.stride[0], None))
-        yield geometry._replace(out=(end - begin, *rest)), where, slice(begin * prod(rest), end * prod(rest))
+        positions = slice(begin * prod(rest), end * prod(rest))
+        found.append((geometry._replace(out=(end - begin, *rest)), where, positions))
+    return tuple(found)
 
 
 def taps(geometry: Geometry) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
@@ -317,12 +358,15 @@ def pad(x: Array, pads: Pads, fill: float = 0.0) -> Array:
         return x
     xp = array_module(x)
     sizes = tuple(n + before + after for n, (before, after) in zip(x.shape[2:], pads, strict=True))
-    padded = xp.full(x.shape[:2] + sizes, fill, dtype=x.dtype)
+    shape = x.shape[:2] + sizes
+    padded = xp.full(shape, fill, dtype=x.dtype) if fill else xp.zeros(shape, dtype=x.dtype)
     crop(padded, pads)[...] = x
     return padded
 
 
 def crop(x: Array, pads: Pads) -> Array:
     """The view of x (N, C, *S) without its padding."""
+    if not any(map(any, pads)):
+        return x
     inner = tuple(slice(before, n - after) for n, (before, after) in zip(x.shape[2:], pads, strict=True))
     return x[(..., *inner)]

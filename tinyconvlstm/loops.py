@@ -193,25 +193,29 @@ def steps_backward(
     Only the loss terms of steps first_loss and later count. Where a clip is over, its state was
     held: the gradient passes the step unchanged and leaves no dz. `joined`: dzs may be one array.
     """
+    arrays = [a for a in (dys, *dstate) if hasattr(a, "dtype")]
+    kind = array_module(*arrays).result_type(*arrays)
+    room, steps = cell.ahead(tape.steps[begin:end], kind, joined and end > begin + 1)
     dzs: Any = [None] * (end - begin)
-    for t in reversed(range(begin, end)):
+    for t, step in zip(reversed(range(begin, end)), steps, strict=True):
         if dys is not None and t >= first_loss:
             dy = dys[t] if tape.alive is None else where(tape.alive[t], dys[t], 0)
             dstate = dstate._replace(h=dstate.h + dy)
         if tape.alive is None:
-            dz, dstate, step_grads = cell.step_backward(dstate, tape.steps[t])
+            dz, dstate, step_grads = cell.step_backward(dstate, step)
         else:
             alive = tape.alive[t]
             through = map_arrays(lambda d, alive=alive: where(alive, d, 0), dstate)
-            dz, dbefore, step_grads = cell.step_backward(through, tape.steps[t])
+            dz, dbefore, step_grads = cell.step_backward(through, step)
             if t or not tape.from_rest:
                 dstate = hold(alive, dbefore, dstate)
-        if joined and t == end - 1 and end > begin + 1 and hasattr(dz, "shape"):
+        if room is None and joined and t == end - 1 and end > begin + 1 and hasattr(dz, "shape"):
             dzs = room_for(dz, end - begin)
-        dzs[t - begin] = dz
+        if room is None:
+            dzs[t - begin] = dz
         for name, value in step_grads.items():
             add_to(grads, name, value)
-    return dzs, dstate
+    return dzs if room is None else room, dstate
 
 
 def maps_backward(

@@ -7,7 +7,7 @@ Its state is an argument and a result, never an attribute.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, ClassVar
 
@@ -52,6 +52,14 @@ class Cell(Parametric):
     def step_backward(self, dstate: State, saved: Any) -> tuple[Any, State, Grads]:
         """Gradients of one step: (dz, gradient of the state before, grads that arise in the step)."""
         raise NotImplementedError(type(self).__name__)
+
+    def ahead(self, steps: list[Any], kind: Any, joined: bool) -> tuple[Array | None, Iterator[Any]]:
+        """The steps for `step_backward`, last first, with what can be found of several at once before the gradients.
+
+        `kind` is the gradients' dtype. A cell that writes its dz itself, where `joined` asks for one array of
+        them, returns that too.
+        """
+        return None, reversed(steps)
 
     def state_backward(self, dzs: Sequence[Any], steps: Sequence[Any], grads: Grads) -> None:
         """Add the gradients of the state map's weights, a sum over the given steps, to `grads`."""

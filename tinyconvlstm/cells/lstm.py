@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array
+from .. import kernels
+from ..backend import Array, array_module
 from ..init import lstm_bias
 from ..ops.conv import ConvSaved
-from ..ops.gates import GATES, LSTMGatesSaved, LSTMState, lstm_gates_backward, lstm_gates_forward
+from ..ops.gates import (
+    GATES,
+    LSTMGatesSaved,
+    LSTMSlopes,
+    LSTMState,
+    lstm_gates_backward,
+    lstm_gates_forward,
+    lstm_slopes,
+    split,
+)
+from ..ops.lowering import frames_of
 from .base import TwoMapCell, zeros
-from .maps import Grads
+from .maps import Grads, as_one_batch
+
+SLOPE_BYTES = 1 << 19  # of the gates whose slopes are taken together: half a core's own cache
 
 
 class LSTMStepSaved(NamedTuple):
@@ -20,6 +34,7 @@ class LSTMStepSaved(NamedTuple):
     gates: LSTMGatesSaved
     state_map: ConvSaved  # .x is the (masked) h before the step, .w is w_h
     h_mask: Array | None
+    slopes: LSTMSlopes | None = None  # while going back, where they are known
 
 
 class LSTMCell(TwoMapCell):
@@ -98,11 +113,44 @@ class LSTMCell(TwoMapCell):
         new, gates = lstm_gates_forward(z, state.c, self.params.get("w_c"), in_place=True)
         return new, LSTMStepSaved(gates, map_saved, h_mask)
 
+    def ahead(self, steps: list[Any], kind: Any, joined: bool) -> tuple[Array | None, Iterator[Any]]:
+        """The steps with the slopes of their gates, for as many at once as fit in a cache."""
+        first = steps[0]
+        if not self.kernel or not isinstance(first, LSTMStepSaved) or kernels.usable(first.gates.gates):
+            return super().ahead(steps, kind, joined)
+        gates = first.gates.gates
+        xp, size = array_module(gates), max(1, SLOPE_BYTES // gates.nbytes)
+        kind = xp.result_type(kind, gates)
+        room = xp.empty((len(steps), *gates.shape), dtype=kind) if joined else None
+
+        def last_first() -> Iterator[LSTMStepSaved]:
+            for end in range(len(steps), 0, -size):
+                begin = max(0, end - size)
+                saved = [step.gates for step in steps[begin:end]]
+                out = xp.empty((len(saved), *gates.shape), dtype=kind) if room is None else room[begin:end]
+                dc = lstm_slopes(one_batch(saved), frames_of(out)).dc
+                dc = dc.reshape(len(saved), -1, *dc.shape[1:])
+                for k in reversed(range(len(saved))):
+                    yield steps[begin + k]._replace(slopes=LSTMSlopes(out[k], dc[k]))
+
+        return room, last_first()
+
     def step_backward(self, dstate: LSTMState, saved: LSTMStepSaved) -> tuple[Array, LSTMState, Grads]:
         """dz (N, 4F, *S), the gradient of the state before the step, and that of the peepholes."""
-        dz, dc_prev, dw_c = lstm_gates_backward(dstate, saved.gates)
+        dz, dc_prev, dw_c = lstm_gates_backward(dstate, saved.gates, saved.slopes)
         dh_prev = self.state_map_backward(dz, saved.state_map, saved.h_mask)
         return dz, LSTMState(dh_prev, dc_prev), {} if dw_c is None else {"w_c": dw_c}
+
+
+def one_batch(steps: list[LSTMGatesSaved]) -> LSTMGatesSaved:
+    """What several steps saved, as if they had been one step of a larger batch; what `lstm_slopes` reads of it."""
+    gates = as_one_batch([step.gates for step in steps])
+    tanh_c, c_prev = (
+        as_one_batch([step.tanh_c for step in steps]),
+        as_one_batch([step.c_prev for step in steps]),
+    )
+    i, f, g, o = split(gates, 4)
+    return LSTMGatesSaved(i, f, g, o, None, tanh_c, c_prev, None, gates)
 
 
 class ConvLSTMCell(LSTMCell):

@@ -82,14 +82,24 @@ def conv_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | No
     Returns:
         dx (N, C, *S), dw (F, C / groups, *K), db (F,) or None.
     """
-    dx = correlate_adjoint_x(dy, saved.w, saved.geometry, saved.groups)
-    return dx, *conv_weight_backward(dy, saved)
+    dx = array_module(dy).empty(saved.x.shape, dtype=array_module(dy).result_type(dy, saved.w))
+    return dx, *conv_weight_backward(dy, saved, dx)
 
 
-def conv_weight_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array | None]:
-    """dw and db alone, for a first layer, whose input needs no gradient."""
-    dw = correlate_adjoint_w(dy, saved.x, saved.geometry, saved.groups)
-    return dw, conv_bias_backward(dy) if saved.has_bias else None
+def conv_weight_backward(dy: Array, saved: ConvSaved, dx: Array | None = None) -> tuple[Array, Array | None]:
+    """dw and db; and dx, written to where it is given: a first layer's input needs no gradient."""
+
+    def part(clips: slice) -> tuple[Array, Array | None]:
+        own = dy[clips]
+        if dx is not None:
+            correlate_adjoint_x(own, saved.w, saved.geometry, saved.groups, out=dx[clips])
+        dw = correlate_adjoint_w(own, saved.x[clips], saved.geometry, saved.groups)
+        return dw, conv_bias_backward(own) if saved.has_bias else None
+
+    macs = len(dy) * saved.w.size * saved.geometry.positions
+    found = run_parts(part, shares(dy, macs), small=macs < SMALL)
+    dws, dbs = zip(*found, strict=True)
+    return reduce(add_in_place, dws), reduce(add_in_place, dbs) if saved.has_bias else None
 
 
 def conv_bias_backward(dy: Array) -> Array:
@@ -97,18 +107,26 @@ def conv_bias_backward(dy: Array) -> Array:
     return dy.sum(axis=(0, *range(2, dy.ndim)))
 
 
-def correlate(x: Array, w: Array, geometry: Geometry, groups: int = 1, plus: Array | None = None) -> Array:
+def correlate(
+    x: Array,
+    w: Array,
+    geometry: Geometry,
+    groups: int = 1,
+    plus: Array | None = None,
+    out: Array | None = None,
+) -> Array:
     """y (N, F, *S_out) = W im2col(x) + plus, strip by strip, however `lowering_of` computes a strip.
 
-    `plus` is a bias (F,) or an array like y.
+    `plus` is a bias (F,) or an array like y; y is written to `out`, an array without gaps, if that is given.
     """
     if not geometry.kernel and groups == 1:
         y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
-        return y if plus is None else add_in_place(y, plus)
+        return copied(y if plus is None else add_in_place(y, plus), out)
     xp, lowering = array_module(x), lowering_of(x, w.shape, geometry, groups)
     weights = made_of(w, lowering, lowering.weights)
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
-    y = xp.empty((len(x), groups, len(w) // groups, geometry.positions), dtype=kind)
+    shape = (len(x), groups, len(w) // groups, geometry.positions)
+    y = xp.empty(shape, dtype=kind) if out is None else out.reshape(shape)
     bias = plus is not None and plus.ndim == 1
     if plus is not None:
         plus = plus.reshape((groups, -1, 1) if bias else y.shape)
@@ -138,6 +156,8 @@ def correlate_adjoint_x(
     if set(geometry.stride) == {1} and w.shape[0] // groups <= 2 * w.shape[1]:
         mirror = mirrored(geometry)
         if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
+            if out is None or out.flags.c_contiguous:
+                return correlate(dy, flipped(w, groups), mirror, groups, out=out)
             return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
     lowering = lowering_of(dy, w.shape, geometry, groups)
     weights = made_of(w, lowering, lowering.weights)

@@ -73,13 +73,13 @@ def lstm_gates_forward(
     F = c_prev.shape[1]
     i, f, g, o = split(gates, 4)  # views: every line below works in place
     if w_c is not None:
-        w_ci, w_cf, w_co = along_features(w_c, z)
-        i += w_ci * c_prev
-        f += w_cf * c_prev
-    i_and_f = gates[:, : 2 * F]  # neighbours: one call for both
+        *_, w_co = w_cif = along_features(w_c, z)
+        in_two(gates, F)[...] += w_cif[:2] * c_prev[:, None]
+    i_and_f, i_to_g = gates[:, : 2 * F], gates[:, : 3 * F]  # neighbours: one call for all of them
     i_and_f *= 0.5
-    sigmoid_in_place(i_and_f)
-    xp.tanh(g, out=g)
+    xp.tanh(i_to_g, out=i_to_g)
+    i_and_f *= 0.5
+    i_and_f += 0.5
     c = xp.multiply(f, c_prev, out=xp.empty_like(f))  # as the gates lie in memory
     c += i * g
     if w_c is not None:
@@ -90,7 +90,44 @@ def lstm_gates_forward(
     return LSTMState(o * tanh_c, c), LSTMGatesSaved(i, f, g, o, c, tanh_c, c_prev, w_c, gates)
 
 
-def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array, Array, Array | None]:
+class LSTMSlopes(NamedTuple):
+    """What a step's dz is for each unit of dc and of dh: known before these are."""
+
+    dz: Array  # (N, 4F, *S): dz_i, dz_f and dz_g for dc, dz_o for dh
+    dc: Array  # (N, F, *S): dc for dh
+
+
+def lstm_slopes(saved: LSTMGatesSaved, out: Array) -> LSTMSlopes:
+    """The derivatives of `lstm_gates_forward` that no gradient enters; of several steps at once, as one batch.
+
+        dz_i / dc = g i (1 - i)      dz_f / dc = c_prev f (1 - f)      dz_g / dc = i (1 - g^2)
+        dz_o / dh = tanh(c) o (1 - o)                                  dc / dh = o (1 - tanh(c)^2)
+
+    Args:
+        saved: from `lstm_gates_forward`.
+        out: (N, 4F, *S); where the slopes dz are written.
+    """
+    i, f, g, o, _, tanh_c, c_prev, _, gates = saved
+    xp, F = array_module(gates, c_prev), f.shape[1]
+    dz_i, dz_f, dz_g, dz_o = split(out, 4)
+    # s - s^2 of a sigmoid and 1 - g^2 of the tanh; then factor by factor, in place
+    xp.multiply(gates, gates, out=out)
+    xp.subtract(gates[:, : 2 * F], out[:, : 2 * F], out=out[:, : 2 * F])
+    xp.subtract(1, dz_g, out=dz_g)
+    xp.subtract(o, dz_o, out=dz_o)
+    dz_i *= g
+    dz_f *= c_prev
+    dz_g *= i
+    dz_o *= tanh_c
+    dc = tanh_c * tanh_c
+    xp.subtract(1, dc, out=dc)
+    dc *= o
+    return LSTMSlopes(out, dc)
+
+
+def lstm_gates_backward(
+    dstate: LSTMState, saved: LSTMGatesSaved, slopes: LSTMSlopes | None = None
+) -> tuple[Array, Array, Array | None]:
     """Gradients of the gate arithmetic, from the last line of the forward pass to the first.
 
         dz_o = dh * tanh(c) * o (1 - o)              h = o * tanh(c),  o = sigmoid(z_o + w_co c)
@@ -103,41 +140,34 @@ def lstm_gates_backward(dstate: LSTMState, saved: LSTMGatesSaved) -> tuple[Array
     Args:
         dstate: LSTMState(dh, dc) from later steps and from the loss, each (N, F, *S).
         saved: from `lstm_gates_forward`.
+        slopes: of this step, where the caller has them; dz is written over them.
     Returns:
         dz (N, 4F, *S) in GATES order, dc_prev (N, F, *S), dw_c of w_c's shape or None.
     """
-    i, f, g, o, c, tanh_c, c_prev, w_c, gates = saved
+    _, f, _, _, c, tanh_c, c_prev, w_c, gates = saved
     dh, dc = dstate
     xp = array_module(dh=dh, dc=dc, c_prev=c_prev)
     if kernels.usable(dh, dc, gates, c_prev, w_c):
         dz, dc_prev = kernels.lstm_gates_backward(dh, dc, gates, tanh_c, c_prev, w_c)
         return dz, dc_prev, peephole_gradient(dz, saved)
     F, dh, dc = c.shape[1], laid_as(c, dh), laid_as(c, dc)
-    # the slopes first, s - s^2 of a sigmoid and 1 - g^2 of the tanh; then factor by factor, in place
-    dz = xp.multiply(gates, gates, dtype=xp.result_type(dh, gates))
-    dz_i, dz_f, dz_g, dz_o = split(dz, 4)
-    xp.subtract(gates[:, : 2 * F], dz[:, : 2 * F], out=dz[:, : 2 * F])
-    xp.subtract(1, dz_g, out=dz_g)
-    xp.subtract(o, dz_o, out=dz_o)
-    dz_o *= tanh_c
+    if slopes is None:
+        out = xp.empty_like(gates, dtype=xp.result_type(dh, dc, gates))
+        slopes = lstm_slopes(saved, out)
+    dz, through_h = slopes
+    dz_o = dz[:, 3 * F :]
     dz_o *= dh
-    through_h = tanh_c * tanh_c
-    xp.subtract(1, through_h, out=through_h)
-    through_h *= o
     dc = dc + dh * through_h
     if w_c is not None:
         w_ci, w_cf, w_co = along_features(w_c, c)
         dc += w_co * dz_o
-    dz_i *= g
-    dz_f *= c_prev
-    dz_g *= i
     dz_ifg = dz[:, : 3 * F].reshape(len(dz), 3, *c.shape[1:])  # (N, 3, F, *S)
     dz_ifg *= dc[:, None]
     dc_prev = dc * f
     if w_c is None:
         return dz, dc_prev, None
-    dc_prev += w_ci * dz_i
-    dc_prev += w_cf * dz_f
+    dc_prev += w_ci * dz[:, :F]
+    dc_prev += w_cf * dz[:, F : 2 * F]
     return dz, dc_prev, peephole_gradient(dz, saved)
 
 
@@ -146,10 +176,16 @@ def peephole_gradient(dz: Array, saved: LSTMGatesSaved) -> Array | None:
     c, c_prev, w_c = saved.c, saved.c_prev, saved.w_c
     if w_c is None:
         return None
-    dz_i, dz_f, _, dz_o = split(dz, 4)
-    axes = (0, *range(2, c.ndim)) if w_c.ndim == 2 else 0  # where one weight is shared
-    sums = [(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes), (dz_o * c).sum(axes)]
-    return array_module(dz).stack(sums)
+    F = c.shape[1]
+    shared = tuple(range(3, c.ndim + 1)) if w_c.ndim == 2 else ()  # axes along which a weight is the same
+    of_i_and_f = (in_two(dz, F) * c_prev[:, None]).sum((0, *shared))
+    of_o = (dz[:, None, 3 * F :] * c[:, None]).sum((0, *shared))
+    return array_module(dz).concatenate([of_i_and_f, of_o])
+
+
+def in_two(z: Array, features: int) -> Array:
+    """The gates i and f of z (N, 4F, *S), on an axis of their own: (N, 2, F, *S), a view."""
+    return z[:, : 2 * features].reshape(len(z), 2, features, *z.shape[2:])
 
 
 class GRUGatesSaved(NamedTuple):
@@ -308,7 +344,7 @@ def laid_as(like: Array, x: Array) -> Array:
 def split(z: Array, parts: int) -> tuple[Array, ...]:
     """z (N, parts * F, *S) as `parts` views (N, F, *S)."""
     features = z.shape[1] // parts
-    return tuple(z[:, k * features : (k + 1) * features] for k in range(parts))
+    return tuple([z[:, k * features : (k + 1) * features] for k in range(parts)])
 
 
 def along_features(w_c: Array, z: Array) -> Array:

@@ -227,7 +227,9 @@ def patches(padded: Array, geometry: Geometry) -> Array:
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """A view of x with another shape and other strides, in bytes."""
     if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.size:
-        return np.ndarray(shape, x.dtype, x, 0, strides)  # ten times as fast as `as_strided`, and it checks the bounds
+        return np.ndarray(
+            shape, x.dtype, x, 0, strides
+        )  # ten times as fast as `as_strided`, and it checks the bounds
     view: Array = array_module(x).lib.stride_tricks.as_strided(x, shape, strides)
     return view
 
@@ -281,10 +283,14 @@ class Addition(NamedTuple):
 
 @lru_cache(maxsize=256)
 def additions(geometry: Geometry) -> tuple[Sizes, Index, tuple[Addition, ...]]:
-    """What `add_columns` does for a geometry: sizes of cols behind (N, C), pixels of x that are covered, axis by axis."""
+    """What `add_columns` does: the sizes of cols behind (N, C), the pixels of x that are covered, and axis by axis."""
     pixels = spans(geometry)
     shrink = [k * n / p for k, n, p in zip(geometry.kernel, geometry.out, pixels, strict=True)]
-    left = [axis for axis, (k, s) in enumerate(zip(geometry.kernel, geometry.stride, strict=True)) if (k, s) != (1, 1)]
+    left = [
+        axis
+        for axis, (k, s) in enumerate(zip(geometry.kernel, geometry.stride, strict=True))
+        if (k, s) != (1, 1)
+    ]
     whole, sizes, axes = (slice(None), slice(None)), list(geometry.out), []  # sizes: p or n of every axis
     begin = (*(geometry.kernel[axis] for axis in left), *sizes)
     for axis in sorted(left, key=lambda axis: -shrink[axis]):

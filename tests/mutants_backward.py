@@ -9,7 +9,9 @@ from . import test_bptt, test_gradcheck, test_layout, test_parallel
 from .killers import gradient, test
 from .mutation import Mutant
 
-LSTM, PEEPHOLES = "ops.gates:lstm_gates_backward", "ops.gates:peephole_gradient"
+LSTM, SLOPES, PEEPHOLES = (
+    f"ops.gates:{name}" for name in ("lstm_gates_backward", "lstm_slopes", "peephole_gradient")
+)
 GATES, PEEP, MAP = (
     gradient(f"lstm_gates/{name}") for name in ("no peephole", "peephole channel", "peephole map")
 )
@@ -26,35 +28,41 @@ GATES_BACKWARD = [
     Mutant("incoming dc dropped", LSTM, "dc = dc + dh * through_h", "dc = dh * through_h", GATES),
     Mutant("incoming dh dropped from dc", LSTM, "dc = dc + dh * through_h", "dc = dc + 0 * dh", GATES),
     Mutant("f forgotten in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc", GATES),
-    Mutant("i instead of f in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc * i", GATES),
-    Mutant("tanh applied twice in dc", LSTM, "through_h = tanh_c * tanh_c", "through_h = xp.tanh(tanh_c) ** 2", GATES),
-    Mutant("no tanh derivative in dc", LSTM, "through_h = tanh_c * tanh_c", "through_h = 0 * tanh_c", GATES),
-    Mutant("no sigmoid derivative on o", LSTM, "xp.subtract(o, dz_o, out=dz_o)", "dz_o[...] = 1", GATES),
-    Mutant("no sigmoid derivative on f", LSTM, "dz_f *= c_prev", "dz_f[...] = c_prev", GATES),
-    Mutant("no sigmoid derivative on i", LSTM, "dz_i *= g", "dz_i[...] = g", GATES),
-    Mutant("sigmoid derivative for the candidate", LSTM, "xp.subtract(1, dz_g, out=dz_g)", "xp.subtract(g, dz_g, out=dz_g)", GATES),
-    Mutant("no tanh derivative on g", LSTM, "dz_g *= i", "dz_g[...] = i", GATES),
-    Mutant("input gate's gradient from the forget gate", LSTM, "dz_i *= g", "dz_i[...] = dz_f", GATES),
-    Mutant("forget gate sees the new c", LSTM, "dz_f *= c_prev", "dz_f *= c", GATES),
-    Mutant("output gate's gradient from c, not tanh c", LSTM, "dz_o *= tanh_c", "dz_o *= c", GATES),
-    Mutant("dz in the order i, f, o, g", LSTM, "dz_i, dz_f, dz_g, dz_o = split(dz, 4)", "dz_i, dz_f, dz_o, dz_g = split(dz, 4)", GATES),
+    Mutant("i instead of f in dc_prev", LSTM, "dc_prev = dc * f", "dc_prev = dc * saved.i", GATES),
+    Mutant("tanh applied twice in dc", SLOPES, "dc = tanh_c * tanh_c", "dc = xp.tanh(tanh_c) ** 2", GATES),
+    Mutant("no tanh derivative in dc", SLOPES, "dc = tanh_c * tanh_c", "dc = 0 * tanh_c", GATES),
+    Mutant("no sigmoid derivative on o", SLOPES, "xp.subtract(o, dz_o, out=dz_o)", "dz_o[...] = 1", GATES),
+    Mutant("no sigmoid derivative on f", SLOPES, "dz_f *= c_prev", "dz_f[...] = c_prev", GATES),
+    Mutant("no sigmoid derivative on i", SLOPES, "dz_i *= g", "dz_i[...] = g", GATES),
+    Mutant("sigmoid derivative for the candidate", SLOPES, "xp.subtract(1, dz_g, out=dz_g)", "xp.subtract(g, dz_g, out=dz_g)", GATES),
+    Mutant("no tanh derivative on g", SLOPES, "dz_g *= i", "dz_g[...] = i", GATES),
+    Mutant("input gate's gradient from the forget gate", SLOPES, "dz_i *= g", "dz_i[...] = dz_f", GATES),
+    Mutant("forget gate sees the new c", SLOPES, "dz_f *= c_prev", "dz_f *= saved.c", GATES),
+    Mutant("output gate's gradient from c, not tanh c", SLOPES, "dz_o *= tanh_c", "dz_o *= saved.c", GATES),
+    Mutant("dz in the order i, f, o, g", SLOPES, "dz_i, dz_f, dz_g, dz_o = split(out, 4)", "dz_i, dz_f, dz_o, dz_g = split(out, 4)", GATES),
     Mutant("output peephole's path to c dropped", LSTM, "dc += w_co * dz_o", "pass", PEEP),
     Mutant("output peephole's path added after f", LSTM, "dc_prev = dc * f", "dc_prev = dc * f + (0 if w_c is None else w_co * dz_o)", PEEP),
-    Mutant("input peephole's path dropped", LSTM, "dc_prev += w_ci * dz_i", "pass", PEEP),
-    Mutant("forget peephole's path dropped", LSTM, "dc_prev += w_cf * dz_f", "pass", PEEP),
-    Mutant("peephole paths exchanged", LSTM, "dc_prev += w_ci * dz_i", "dc_prev += w_ci * dz_f + w_cf * (dz_i - dz_f)", PEEP),
-    Mutant("output peephole's gradient from the old c", PEEPHOLES, "(dz_o * c).sum(axes)", "(dz_o * c_prev).sum(axes)", PEEP),
-    Mutant("input peephole's gradient from the new c", PEEPHOLES, "(dz_i * c_prev).sum(axes)", "(dz_i * c).sum(axes)", PEEP),
-    Mutant("peephole gradients in another order", PEEPHOLES, "(dz_i * c_prev).sum(axes), (dz_f * c_prev).sum(axes)", "(dz_f * c_prev).sum(axes), (dz_i * c_prev).sum(axes)", PEEP),
-    Mutant("peephole gradient averaged over the batch", PEEPHOLES, "array_module(dz).stack(sums)", "array_module(dz).stack(sums) / len(c)", MAP),
+    Mutant("input peephole's path dropped", LSTM, "dc_prev += w_ci * dz[:, :F]", "pass", PEEP),
+    Mutant("forget peephole's path dropped", LSTM, "dc_prev += w_cf * dz[:, F : 2 * F]", "pass", PEEP),
+    Mutant("peephole paths exchanged", LSTM, "dc_prev += w_ci * dz[:, :F]", "dc_prev += w_ci * dz[:, F : 2 * F] + w_cf * (dz[:, :F] - dz[:, F : 2 * F])", PEEP),
+    Mutant("output peephole's gradient from the old c", PEEPHOLES, "* c[:, None]", "* c_prev[:, None]", PEEP),
+    Mutant("input peephole's gradient from the new c", PEEPHOLES, "* c_prev[:, None]", "* array_module(c).stack([c, c_prev], 1)", PEEP),
+    Mutant("peephole gradients in another order", PEEPHOLES, "in_two(dz, F)", "in_two(dz, F)[:, ::-1]", PEEP),
+    Mutant("peephole gradient averaged over the batch", PEEPHOLES, "concatenate([of_i_and_f, of_o])", "concatenate([of_i_and_f, of_o]) / len(c)", MAP),
 ]  # fmt: skip
 
+AHEAD = "cells.lstm:LSTMCell.ahead"
+WIDER = test(test_layout.test_gradients_may_be_wider_than_the_tape, float)
 STEP, RESET = "cells.lstm:LSTMCell.step_backward", "cells.gru:ResetBeforeGRUCell.step_backward"
 CELLS_BACKWARD = [
     Mutant("recurrent path dropped", "cells.base:TwoMapCell.state_map_backward", "masked(correlate", "0 * masked(correlate", DENSE),
     Mutant("gradient of c before dropped", STEP, "LSTMState(dh_prev, dc_prev)", "LSTMState(dh_prev, 0 * dc_prev)", DENSE),
     Mutant("gradients of h and c exchanged", STEP, "LSTMState(dh_prev, dc_prev)", "LSTMState(dc_prev, dh_prev)", DENSE),
     Mutant("recurrent mask missing in backward", "cells.base:TwoMapCell.state_map_backward", "saved.geometry), h_mask)", "saved.geometry), None)", DROPOUT),
+    Mutant("slopes of another step", AHEAD, "LSTMSlopes(out[k], dc[k])", "LSTMSlopes(out[k], dc[k - 1])", CELL),
+    Mutant("slopes forwards", AHEAD, "reversed(range(len(saved)))", "range(len(saved))", CELL),
+    Mutant("slopes in the tape's dtype", AHEAD, "xp.result_type(kind, gates)", "gates.dtype", WIDER),
+    Mutant("slopes from the cell after the step", "cells.lstm:one_batch", "step.c_prev for", "step.c for", CELL),
     Mutant("peepholes' gradient lost", STEP, 'else {"w_c": dw_c}', 'else {"w_c": 0 * dw_c}', CELL),
     Mutant("derivative of tanh forgotten", "cells.rnn:RNNCell.step_backward", "dstate.h * (1 - saved.h * saved.h)", "dstate.h", RNN),
     Mutant("derivative of tanh from z", "cells.rnn:RNNCell.step_backward", "(1 - saved.h * saved.h)", "(1 - array_module(saved.h).tanh(saved.h) ** 2)", RNN),

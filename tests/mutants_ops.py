@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import test_conv_transpose, test_optim, test_pooling, test_windows, test_winograd
+from . import test_conv_transpose, test_optim, test_parallel, test_pooling, test_windows, test_winograd
 from .killers import (
     AVG_POOL,
     BINARY,
@@ -34,6 +34,7 @@ EVEN, GROUPED = convolution("same, even kernel"), convolution("square", groups=2
 ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
 CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
 
+IN_THREADS = test(test_parallel.test_convolutions_in_threads, 2)
 CLEARED = test(test_windows.test_col2im_clears_what_it_does_not_write)
 
 WINDOWS = [
@@ -42,11 +43,11 @@ WINDOWS = [
     Mutant("dilation ignored by the copy", "ops.windows:patches", "[d * row for d, row", "[row for d, row", DILATED),
     Mutant("dilation of the last axis ignored by the copy", "ops.windows:patches", "geometry.dilation[-1] * step", "step", UNEVEN),
     Mutant("columns in another order", "ops.windows:columns", "return patches(padded, geometry).reshape(", "return patches(padded, geometry)[:, :, ::-1].reshape(", ADJOINT_SQUARE),
-    Mutant("column index of col2im", "ops.windows:add_columns", "cols[(*taps, tap)]", "cols[(*taps, k - 1 - tap)]", ADJOINT_SQUARE),
-    Mutant("overlaps overwritten", "ops.windows:add_columns", "target[where] += more", "target[where] = more", ADJOINT),
-    Mutant("taps that meet overwrite each other", "ops.windows:add_columns", "min(k, s) if 1 in (s, d) else 0", "k", ADJOINT_SQUARE),
-    Mutant("taps of a dilated kernel meet unseen", "ops.windows:add_columns", "min(k, s) if 1 in (s, d) else 0", "min(k, s)", CLEARED),
-    Mutant("a rest that is not cleared", "ops.windows:add_columns", "s * n if apart == s else 0", "s * n", CLEARED),
+    Mutant("column index of col2im", "ops.windows:additions", "(*column, tap)", "(*column, k - 1 - tap)", ADJOINT_SQUARE),
+    Mutant("overlaps overwritten", "ops.windows:add_columns", "there += cols[tap]", "there[...] = cols[tap]", ADJOINT),
+    Mutant("taps that meet overwrite each other", "ops.windows:additions", "min(k, s) if 1 in (s, d) else 0", "k", ADJOINT_SQUARE),
+    Mutant("taps of a dilated kernel meet unseen", "ops.windows:additions", "min(k, s) if 1 in (s, d) else 0", "min(k, s)", CLEARED),
+    Mutant("a rest that is not cleared", "ops.windows:additions", "s * n if apart == s else 0", "s * n", CLEARED),
     Mutant("padding cropped from the wrong end", "ops.windows:crop", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
     Mutant("padding on the wrong side", "ops.windows:pad", "crop(padded, pads)[...] = x", "crop(padded, tuple(p[::-1] for p in pads))[...] = x", UNEVEN),
     Mutant("dilation counted twice", OVER, "tuple(d * (k - 1) + 1", "tuple(d * d * (k - 1) + 1", DILATED),
@@ -61,7 +62,10 @@ CONVOLUTION = [
     Mutant("kernel flipped", "ops.lowering:Im2col.weights", "rows(w, self.groups)", "rows(w[..., ::-1, ::-1], self.groups)", SQUARE),
     Mutant("groups of features exchanged", "ops.lowering:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
     Mutant("groups interleaved", "ops.lowering:Im2col.forward", "cols.reshape(len(cols), *weights.shape[::2], -1)", "cols.reshape(len(cols), *weights.shape[2::-2], -1).swapaxes(1, 2)", GROUPED),
-    Mutant("bias twice", "ops.conv:correlate", "y_strip += plus[block, ..., positions]", "y_strip += 2 * plus[block, ..., positions]", CONV),
+    Mutant("bias twice", "ops.conv:correlate", "plus if bias else", "2 * plus if bias else", CONV),
+    Mutant("dx of the first clips for all", "ops.conv:conv_weight_backward", "own = dy[clips]", "own = dy[: len(dy[clips])]", IN_THREADS),
+    Mutant("bias gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dbs)", "dbs[0]", IN_THREADS),
+    Mutant("weight gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dws)", "dws[0]", IN_THREADS),
     Mutant("bias gradient averaged over the batch", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.sum(axis=(0, *range(2, dy.ndim))) / len(dy)", CONV),
     Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),
     Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return product", "return product / samples", CONV),

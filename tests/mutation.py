@@ -17,7 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from tinyconvlstm.cells.maps import laid
-from tinyconvlstm.ops import conv, winograd
+from tinyconvlstm.ops import conv, windows, winograd
 
 
 class Killer(NamedTuple):
@@ -90,7 +90,8 @@ def codes(outer: CodeType) -> Iterator[CodeType]:
 
 def forget() -> None:
     """Clear what the package remembers of shapes: geometries, lowerings, matrices."""
-    for remembering in (laid, conv.chosen, winograd.toom_cook, winograd.tiled, winograd.inverse):
+    shapes = (laid, conv.chosen, windows.strips, windows.additions)
+    for remembering in (*shapes, winograd.toom_cook, winograd.tiled, winograd.inverse):
         remembering.cache_clear()
 
 

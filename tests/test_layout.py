@@ -18,8 +18,11 @@ from tinyconvlstm import (
     scan_backward,
     scan_checkpointed,
     scan_checkpointed_backward,
+    scan_truncated_backward,
     set_threads,
 )
+from tinyconvlstm.cells import lstm
+from tinyconvlstm.cells.base import TwoMapCell
 from tinyconvlstm.cells.maps import as_array, as_one_batch, lined_up
 from tinyconvlstm.gradcheck.zoo_cells import CELLS
 from tinyconvlstm.gradcheck.zoo_variants import VARIANTS
@@ -150,3 +153,55 @@ def test_parts_write_their_gradients_into_one_array(
     np.testing.assert_allclose(again, expected, rtol=1e-10, atol=1e-11)
     for name, value in grads.items():
         np.testing.assert_allclose(cut_grads[name], value, rtol=1e-10, atol=1e-10)
+
+
+class StepByStep(ConvLSTMCell):
+    """A ConvLSTM that asks for nothing ahead of a step."""
+
+    ahead = TwoMapCell.ahead
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("peephole", [None, "channel"])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_slopes_of_several_steps_are_those_of_each(
+    kind: type, peephole: str | None, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits, however many steps a cache holds, and on every way back."""
+    rng = np.random.default_rng(3)
+    cell = ConvLSTMCell(2, 3, (3, 2), peephole=peephole)
+    alone = StepByStep(2, 3, (3, 2), peephole=peephole)
+    if peephole:
+        cell.params["w_c"][...] = alone.params["w_c"][...] = rng.standard_normal((3, 3), dtype=np.float32)
+    xs = rng.standard_normal((5, 2, 2, 6, 4), dtype=np.float32)
+    dys = rng.standard_normal((5, 2, 3, 6, 4)).astype(kind)
+    monkeypatch.setattr(lstm, "Z_BYTES", size * xs[0, :, 0].size * 4 * 3 * 4)
+    found, expected = (
+        [
+            scan_backward(c, dys, None, scan(c, xs)[2]),
+            scan_backward(c, dys, None, scan(c, xs, lengths=[3, 5])[2]),
+            scan_truncated_backward(c, dys, None, scan(c, xs)[2], k1=2, k2=3),
+            scan_checkpointed_backward(c, dys, None, scan_checkpointed(c, xs, every=2)[2]),
+        ]
+        for c in (cell, alone)
+    )
+    for (dxs, _, grads), (dxs_alone, _, grads_alone) in zip(found, expected, strict=True):
+        assert dxs.dtype == dxs_alone.dtype
+        np.testing.assert_array_equal(dxs, dxs_alone)
+        for name, grad in grads_alone.items():
+            np.testing.assert_array_equal(grads[name], grad)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.complex128])
+def test_gradients_may_be_wider_than_the_tape(kind: type) -> None:
+    """Float64 gradients of a float32 scan are rounded nowhere on their way through the gates, complex ones stay so."""
+    rng = np.random.default_rng(4)
+    cell, alone = ConvLSTMCell(2, 3, (3,)), StepByStep(2, 3, (3,))
+    xs, dys = (
+        rng.standard_normal((4, 2, 2, 6), dtype=np.float32),
+        rng.standard_normal((4, 2, 3, 6)).astype(kind),
+    )
+    dxs, _, grads = scan_backward(cell, dys, None, scan(cell, xs)[2])
+    dxs_alone, _, grads_alone = scan_backward(alone, dys, None, scan(alone, xs)[2])
+    np.testing.assert_array_equal(dxs, dxs_alone)
+    np.testing.assert_array_equal(grads["w_h"], grads_alone["w_h"])

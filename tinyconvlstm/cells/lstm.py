@@ -23,9 +23,7 @@ from ..ops.gates import (
 )
 from ..ops.lowering import frames_of
 from .base import TwoMapCell, zeros
-from .maps import Grads, as_one_batch
-
-SLOPE_BYTES = 1 << 19  # of the gates whose slopes are taken together: half a core's own cache
+from .maps import Z_BYTES, Grads, as_one_batch
 
 
 class LSTMStepSaved(NamedTuple):
@@ -119,7 +117,7 @@ class LSTMCell(TwoMapCell):
         if not self.kernel or not isinstance(first, LSTMStepSaved) or kernels.usable(first.gates.gates):
             return super().ahead(steps, kind, joined)
         gates = first.gates.gates
-        xp, size = array_module(gates), max(1, SLOPE_BYTES // gates.nbytes)
+        xp, size = array_module(gates), max(1, Z_BYTES // gates.nbytes)
         kind = xp.result_type(kind, gates)
         room = xp.empty((len(steps), *gates.shape), dtype=kind) if joined else None
 

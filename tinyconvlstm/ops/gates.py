@@ -73,8 +73,9 @@ def lstm_gates_forward(
     F = c_prev.shape[1]
     i, f, g, o = split(gates, 4)  # views: every line below works in place
     if w_c is not None:
-        *_, w_co = w_cif = along_features(w_c, z)
-        in_two(gates, F)[...] += w_cif[:2] * c_prev[:, None]
+        peephole = along_features(w_c, z)  # of i, f and o
+        i_beside_f = in_two(gates, F)
+        i_beside_f += peephole[:2] * c_prev[:, None]
     i_and_f, i_to_g = gates[:, : 2 * F], gates[:, : 3 * F]  # neighbours: one call for all of them
     i_and_f *= 0.5
     xp.tanh(i_to_g, out=i_to_g)
@@ -83,7 +84,7 @@ def lstm_gates_forward(
     c = xp.multiply(f, c_prev, out=xp.empty_like(f))  # as the gates lie in memory
     c += i * g
     if w_c is not None:
-        o += w_co * c
+        o += peephole[2] * c
     o *= 0.5
     sigmoid_in_place(o)
     tanh_c = xp.tanh(c)

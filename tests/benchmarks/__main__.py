@@ -49,12 +49,17 @@ class Contender:
     """A worker process and the questions one may ask it."""
 
     def __init__(
-        self, peer: str, threads: int, path: str = "", environment: dict[str, str] | None = None
+        self,
+        peer: str,
+        threads: int,
+        path: str = "",
+        environment: dict[str, str] | None = None,
+        interpreter: str = sys.executable,
     ) -> None:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         env = os.environ | dict.fromkeys(names, str(threads)) | (environment or {})
         self.results = tempfile.NamedTemporaryFile(suffix=".npz")  # noqa: SIM115 (it lives as long as the process)
-        command = [sys.executable, "-m", f"{__package__}.worker", peer, str(threads), path, self.results.name]
+        command = [interpreter, "-m", f"{__package__}.worker", peer, str(threads), path, self.results.name]
         pipes: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
@@ -113,10 +118,12 @@ def peers(args: argparse.Namespace) -> dict[str, str]:
     return {name: path for name, path in found.items() if not args.peers or name in args.peers}
 
 
-def run(args: argparse.Namespace, environment: dict[str, str]) -> tuple[list[Row], list[str]]:
-    """All rows, printed as they come, and the contenders' versions."""
+def run(
+    args: argparse.Namespace, environment: dict[str, str], interpreter: str = sys.executable
+) -> tuple[list[Row], list[str]]:
+    """All rows, printed as they come, and the contenders' versions; `interpreter` runs ours."""
     cases = [CASES[name] for name in args.cases or CASES]
-    ours = Contender("ours", args.threads, environment=environment)
+    ours = Contender("ours", args.threads, environment=environment, interpreter=interpreter)
     versions, rows = [ours.ask(version=True)["version"]], []
     for name, path in peers(args).items():
         peer = Contender(name, args.threads, path)
@@ -172,6 +179,11 @@ def main() -> None:
         "--coretype", help="kernels that our OpenBLAS is to use, e.g. Haswell; default: its own choice"
     )
     parser.add_argument(
+        "--free-threaded",
+        metavar="PYTHON",
+        help="an interpreter without Python's lock, with NumPy: with --write, one more table",
+    )
+    parser.add_argument(
         "--write", action="store_true", help="also measure memory and growth; write docs/benchmarks.md"
     )
     args = parser.parse_args()
@@ -188,7 +200,11 @@ def main() -> None:
         if not args.coretype:
             args.cases, args.peers = ["S", "M", "L", "Shi", "LSTM-16", "LSTM-50", "LSTM-100"], ["torch"]
             tuned, _ = run(args, {"OPENBLAS_CORETYPE": "Haswell"})
-        write(path, rows, versions, args, tuned)
+        unlocked: list[Row] = []
+        if args.free_threaded:
+            args.cases, args.peers = ["S", "M", "L", "Shi", "conv1d", "conv2d-stride", "demo step"], ["torch"]
+            unlocked, _ = run(args, environment, args.free_threaded)
+        write(path, rows, versions, args, tuned, unlocked)
         print(f"wrote {path}")
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -28,13 +29,19 @@ from .cases import CASES
 
 
 def write(
-    path: Path, rows: list[Row], versions: list[str], args: argparse.Namespace, tuned: list[Row]
+    path: Path,
+    rows: list[Row],
+    versions: list[str],
+    args: argparse.Namespace,
+    tuned: list[Row],
+    unlocked: list[Row],
 ) -> None:
     """Measure what is left and write the page; the text before the mark stays."""
     before, mark, _ = path.read_text(encoding="utf-8").partition("<!-- measured -->\n")
     parts = [
         machine(versions, args),
         *tables(rows),
+        *unlocked_table(unlocked, args.free_threaded),
         *tuned_table(tuned),
         profiles(),
         memory(),
@@ -89,6 +96,19 @@ def tables(rows: list[Row]) -> list[str]:
         if own:
             found.append(f"## Beside {title}\n\n{HEAD}\n" + "\n".join(map(line, own)))
     return found
+
+
+def unlocked_table(rows: list[Row], interpreter: str | None) -> list[str]:
+    """The same by an interpreter without Python's lock."""
+    if not rows or interpreter is None:
+        return []
+    asked = [interpreter, "-c", "import sys; print(sys.version.partition(' (')[0])"]
+    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    text = (
+        f"## Without Python's lock\n\nThe same lines of ours, run by a free-threaded interpreter (CPython {version}, NumPy "
+        f"{np.__version__}); PyTorch as above. Two threads no longer wait for one another:\n\n"
+    )
+    return [text + HEAD + "\n" + "\n".join(map(line, rows))]
 
 
 def tuned_table(rows: list[Row]) -> list[str]:
@@ -246,6 +266,8 @@ def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]
         (conv, "pad", watched("padding", windows_module.pad)),
         (lstm, "lstm_gates_forward", watched("gates", gates.lstm_gates_forward)),
         (lstm, "lstm_gates_backward", watched("gates", gates.lstm_gates_backward)),
+        (lstm, "one_batch", watched("gates", lstm.one_batch)),
+        (lstm, "lstm_slopes", watched("gates", gates.lstm_slopes)),
     ]
     if dense:
         whole = ("correlate", "correlate_adjoint_x", "correlate_adjoint_w", "correlate_adjoint_w_steps")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from tinyconvlstm.ops import winograd
+
 from . import test_conv_transpose, test_optim, test_parallel, test_pooling, test_windows, test_winograd
 from .killers import (
     AVG_POOL,
@@ -34,6 +36,7 @@ EVEN, GROUPED = convolution("same, even kernel"), convolution("square", groups=2
 ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
 CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
 
+PIECES = test(test_winograd.test_a_large_product_in_pieces_is_the_product, 4 * winograd.PIECE)
 IN_THREADS = test(test_parallel.test_convolutions_in_threads, 2)
 CLEARED = test(test_windows.test_col2im_clears_what_it_does_not_write)
 
@@ -90,6 +93,7 @@ HANGING = by_winograd(gradient("conv/2d even kernel"))
 APART = by_winograd(test(test_winograd.test_a_dilated_axis_is_two_axes, None, dilation=3, size=22))
 
 WINOGRAD = [
+    Mutant("pieces of a product in another order", "ops.winograd:product", "xp.matmul(matrix, x, out=out)", "xp.matmul(matrix, x[:, ::-1], out=out)", PIECES),
     Mutant("signs of the scales lost", "ops.winograd:toom_cook", "np.prod(p - rest)", "np.abs(np.prod(p - rest))", TOOM_COOK),
     Mutant("infinity forgotten among the values", "ops.winograd:toom_cook", "a_t[-1, -1] = points ** np.arange(m)[:, None], 1", "a_t[-1, -1] = points ** np.arange(m)[:, None], 0", TOOM_COOK),
     Mutant("infinity reads the first tap", "ops.winograd:toom_cook", "g[-1, -1] = points", "g[-1, 0] = points", TOOM_COOK),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tinyconvlstm import ConvLSTMCell, LSTMCell, ops, scan, scan_backward, scan_checkpointed, set_threads
 from tinyconvlstm.dead import dead_weights
 from tinyconvlstm.layers import Recurrent
-from tinyconvlstm.ops import Window, conv, conv_backward, conv_forward, lowering
+from tinyconvlstm.ops import Window, conv, conv_backward, conv_forward, lowering, winograd
 from tinyconvlstm.ops.dilated import Dilated
 from tinyconvlstm.ops.lowering import Im2col
 from tinyconvlstm.ops.winograd import POINTS, TAPS, VALUES, Winograd, outputs_at_once, toom_cook
@@ -307,3 +307,11 @@ def test_outer_taps_that_meet_padding_alone_are_dead(everywhere: None) -> None:
     with ops.im2col_only():
         assert np.isnan(conv_forward(spoilt, w, window=Window(3, padding=1))[0][0, 0]).sum() == 4
     assert np.isnan(conv_forward(spoilt, w, window=Window(3, padding=1))[0][0, 0]).sum() == 8
+
+
+@pytest.mark.parametrize("n", [4 * winograd.PIECE, 6 * winograd.PIECE, winograd.PIECE + 1, 3])
+def test_a_large_product_in_pieces_is_the_product(n, rng):
+    matrix, x = rng.standard_normal((4, 6)), rng.standard_normal((2, 6, n))
+    np.testing.assert_allclose(winograd.product(matrix, x), matrix @ x, rtol=1e-13, atol=1e-13)
+    single = x.astype(np.float32)
+    assert winograd.product(matrix.astype(np.float32), single).dtype == np.float32

@@ -43,6 +43,7 @@ POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 VALUES = len(POINTS) + 1  # J
 TAPS = range(2, 6)  # kernels that the points serve
 WORTH = 40  # multiplications to save for every number that the transforms move; measured
+PIECE = 1 << 14  # columns of a product with one of the small matrices
 SMALL_IMAGE = 64  # positions below which copies are too short to pay
 
 
@@ -168,7 +169,7 @@ class Winograd:
         lead = steps = len(x)
         for k in self.transformed:
             matrix = toom_cook(k, x.real.dtype.char)[name]
-            x = matrix @ x.reshape(lead, matrix.shape[1], -1)
+            x = product(matrix, x.reshape(lead, matrix.shape[1], -1))
             lead *= len(matrix)
         return x.reshape(steps, lead // steps, -1)
 
@@ -209,6 +210,20 @@ class Winograd:
         """How many tiles a strip of so many outputs takes on every axis, and how many outputs those hold."""
         tiles = [-(-size // m) for size, m in zip(out, self.m, strict=True)]
         return tiles, [size * m for size, m in zip(tiles, self.m, strict=True)]
+
+
+def product(matrix: Array, x: Array) -> Array:
+    """matrix (I, J) @ x (T, J, n); a large n in pieces: else BLAS copies x, which takes as long as the product."""
+    n, pieces = x.shape[2], 1
+    while n // pieces > PIECE and n % (2 * pieces) == 0:
+        pieces *= 2
+    if pieces == 1:
+        return matrix @ x
+    xp = array_module(x)
+    y = xp.empty((len(x), len(matrix), n), dtype=xp.result_type(matrix, x))
+    x, out = (a.reshape(*a.shape[:2], pieces, -1).swapaxes(1, 2) for a in (x, y))
+    xp.matmul(matrix, x, out=out)
+    return y
 
 
 @lru_cache(maxsize=256)

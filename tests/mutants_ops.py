@@ -109,7 +109,7 @@ WINOGRAD = [
     Mutant("dw of other values", "ops.winograd:Winograd.backward_w", "self.evaluated(x, strip), dv", "self.evaluated(x, strip)[:, ::-1], dv", TILES),
     Mutant("taps not gathered", "ops.winograd:Winograd.weights_adjoint", '"g_t", dweights', '"g_t", dweights[:, ::-1]', TILES),
     Mutant("channels and taps exchanged in dw", "ops.winograd:Winograd.weights_adjoint", "*(1 + axis for axis in inverse((*lie, 0)))", "*(1 + axis for axis in (*lie, 0))", VOLUME),
-    Mutant("points in another order on every axis", "ops.winograd:Winograd.along_axes", "x = matrix @", "x = matrix[::-1] @", VOLUME),
+    Mutant("points in another order on every axis", "ops.winograd:Winograd.along_axes", "x = product(matrix,", "x = product(matrix[::-1],", VOLUME),
     Mutant("rows of the strip's end", "ops.dilated:Dilated.split", "slice(rows))", "slice(-rows, None))", APART),
     Mutant("rows in vain written over others", "ops.dilated:Dilated.forward", "whole[..., :p]", "whole[..., -p:]", APART),
     Mutant("rows in vain come first on the way back", "ops.dilated:completed", "[dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)]", "[xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype), dy]", APART),

@@ -205,3 +205,28 @@ def test_gradients_may_be_wider_than_the_tape(kind: type) -> None:
     dxs_alone, _, grads_alone = scan_backward(alone, dys, None, scan(alone, xs)[2])
     np.testing.assert_array_equal(dxs, dxs_alone)
     np.testing.assert_array_equal(grads["w_h"], grads_alone["w_h"])
+
+
+class Clipped(ConvLSTMCell):
+    """A ConvLSTM that changes its dz, in an array of its own."""
+
+    def step_backward(self, dstate: Any, saved: Any) -> Any:
+        dz, before, grads = super().step_backward(dstate, saved)
+        return np.clip(dz, -0.01, 0.01), before, grads
+
+
+class ClippedAlone(Clipped):
+    ahead = TwoMapCell.ahead
+
+
+def test_a_cell_may_change_the_dz_that_it_found() -> None:
+    """What `step_backward` returns is what the maps' gradients are made of, whatever was written where."""
+    rng = np.random.default_rng(5)
+    xs, dys = rng.standard_normal((4, 2, 2, 6)), rng.standard_normal((4, 2, 3, 6))
+    found, expected = (
+        scan_backward(cell, dys, None, scan(cell, xs)[2])
+        for cell in (Clipped(2, 3, (3,), dtype=np.float64), ClippedAlone(2, 3, (3,), dtype=np.float64))
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    for name, grad in expected[2].items():
+        np.testing.assert_array_equal(found[2][name], grad)

@@ -211,11 +211,12 @@ def steps_backward(
                 dstate = hold(alive, dbefore, dstate)
         if room is None and joined and t == end - 1 and end > begin + 1 and hasattr(dz, "shape"):
             dzs = room_for(dz, end - begin)
-        if room is None:
-            dzs[t - begin] = dz
+        dzs[t - begin] = dz
         for name, value in step_grads.items():
             add_to(grads, name, value)
-    return dzs if room is None else room, dstate
+    if room is not None and all(getattr(dz, "base", None) is room for dz in dzs):
+        return room, dstate
+    return dzs, dstate
 
 
 def maps_backward(

@@ -143,10 +143,8 @@ class LSTMCell(TwoMapCell):
 def one_batch(steps: list[LSTMGatesSaved]) -> LSTMGatesSaved:
     """What several steps saved, as if they had been one step of a larger batch; what `lstm_slopes` reads of it."""
     gates = as_one_batch([step.gates for step in steps])
-    tanh_c, c_prev = (
-        as_one_batch([step.tanh_c for step in steps]),
-        as_one_batch([step.c_prev for step in steps]),
-    )
+    tanh_c = as_one_batch([step.tanh_c for step in steps])
+    c_prev = as_one_batch([step.c_prev for step in steps])
     i, f, g, o = split(gates, 4)
     return LSTMGatesSaved(i, f, g, o, None, tanh_c, c_prev, None, gates)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -48,12 +48,16 @@ class ConvMap:
         """The window of the convolution."""
         return Window(self.kernel, self.stride, self.padding, self.dilation)
 
+    @cached_property
+    def geometries(self) -> dict[tuple[int, ...], Geometry]:
+        """The window laid over inputs of some sizes, remembered: a scan asks for the same one at every step."""
+        return {}
+
     def over(self, sizes: tuple[int, ...]) -> Geometry:
         """The window laid over an input of spatial `sizes`."""
-        try:
-            return laid(self.window, sizes)
-        except TypeError:  # a list among the settings cannot be remembered
-            return self.window.over(sizes)
+        if sizes not in self.geometries:
+            self.geometries[sizes] = self.window.over(sizes)
+        return self.geometries[sizes]
 
     def out(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial sizes of the result for an input of spatial `sizes`."""
@@ -78,7 +82,8 @@ class ConvMap:
         """
         w = params[self.w]
         saved = ConvSaved(x, w, self.b is not None, self.over(x.shape[2:]), 1)
-        check_dtypes(x=x, w=w)
+        if x.dtype is not w.dtype:
+            check_dtypes(x=x, w=w)
         if at_rest(x) and self.b is None:  # w * 0 = 0
             shape = (x.shape[0], w.shape[0], *saved.geometry.out)
             return zeros(x, shape) if plus is None else plus.copy(), saved

@@ -82,7 +82,11 @@ def conv_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | No
     Returns:
         dx (N, C, *S), dw (F, C / groups, *K), db (F,) or None.
     """
-    dx = array_module(dy).empty(saved.x.shape, dtype=array_module(dy).result_type(dy, saved.w))
+    if not saved.geometry.kernel:
+        dx = correlate_adjoint_x(dy, saved.w, saved.geometry, saved.groups)
+        return dx, *conv_weight_backward(dy, saved)
+    xp = array_module(dy)
+    dx = xp.empty(saved.x.shape, dtype=xp.result_type(dy, saved.w))
     return dx, *conv_weight_backward(dy, saved, dx)
 
 
@@ -96,6 +100,8 @@ def conv_weight_backward(dy: Array, saved: ConvSaved, dx: Array | None = None) -
         dw = correlate_adjoint_w(own, saved.x[clips], saved.geometry, saved.groups)
         return dw, conv_bias_backward(own) if saved.has_bias else None
 
+    if not saved.geometry.kernel:
+        return part(slice(None))  # one product for the whole batch, which BLAS splits better
     macs = len(dy) * saved.w.size * saved.geometry.positions
     found = run_parts(part, shares(dy, macs), small=macs < SMALL)
     dws, dbs = zip(*found, strict=True)

@@ -9,6 +9,7 @@ import numpy as np
 from .. import bptt
 from ..backend import Array
 from ..cells.base import TwoMapCell
+from ..cells.lstm import LSTMCell
 from ..ops.conv import block_sizes, lowering_of, weight_block_sizes
 from ..ops.lowering import Lowering
 from ..ops.windows import Geometry, Window
@@ -43,11 +44,15 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
         return T * (h + dxs) + (ceil(T / segment) - 1) * (cell.states - 1) * h + 2 * cell.states * h + inner
+    together = at_once
     if k2 is not None and at_once < T:
         at_once = 1  # as soon as no further block reaches a step
     # what the gates' backward pass needs, before that of the maps begins
     gates = (4 + 2 * cell.states + cell.dz_blocks - len(cell.gates)) * h
-    gates += z if k2 is None and at_once > 1 else 0  # a step's dz, on its way to the others
+    if cell.kernel and type(cell).step is LSTMCell.step:  # slopes: gates, c, tanh(c) side by side, and dc's
+        gates = max(gates, together * (z + 4 * h) if together > 1 else 0)
+    else:
+        gates += z if k2 is None and at_once > 1 else 0  # a step's dz, on its way to the others
     step = at_once * z + max(gates + N * cell.step_room(out), 3 * h + patches(cell, shape, at_once))
     if k2 is not None and at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)

@@ -190,6 +190,8 @@ def main() -> None:
     unknown = sorted(set(args.cases) - set(CASES))
     if unknown:
         parser.error(f"unknown cases {unknown}, expected some of {', '.join(CASES)}")
+    if args.free_threaded and not args.write:
+        parser.error("--free-threaded adds a table to the page: give --write too")
     environment = {"OPENBLAS_CORETYPE": args.coretype} if args.coretype else {}
     rows, versions = run(args, environment)
     if args.write:

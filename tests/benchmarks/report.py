@@ -102,11 +102,13 @@ def unlocked_table(rows: list[Row], interpreter: str | None) -> list[str]:
     """The same by an interpreter without Python's lock."""
     if not rows or interpreter is None:
         return []
-    asked = [interpreter, "-c", "import sys; print(sys.version.partition(' (')[0])"]
-    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    asked = (
+        "import sys, numpy; print(f'CPython {sys.version.partition(\" (\")[0]}, NumPy {numpy.__version__}')"
+    )
+    answer = subprocess.run([interpreter, "-c", asked], capture_output=True, text=True, check=True)
     text = (
-        f"## Without Python's lock\n\nThe same lines of ours, run by a free-threaded interpreter (CPython {version}, NumPy "
-        f"{np.__version__}); PyTorch as above. Two threads no longer wait for one another:\n\n"
+        f"## Without Python's lock\n\nThe same lines of ours, run by a free-threaded interpreter "
+        f"({answer.stdout.strip()}); PyTorch as above. Two threads no longer wait for one another:\n\n"
     )
     return [text + HEAD + "\n" + "\n".join(map(line, rows))]
 

@@ -56,8 +56,8 @@ class Cell(Parametric):
     def ahead(self, steps: list[Any], kind: Any, joined: bool) -> tuple[Array | None, Iterator[Any]]:
         """The steps for `step_backward`, last first, with what can be found of several at once before the gradients.
 
-        `kind` is the gradients' dtype. Where `joined` asks for one array of the steps' dz, a cell that writes
-        them side by side returns that too. A step is for one call of `step_backward`, which may write over it.
+        `kind` is the gradients' dtype. Where `joined` asks for one array (T, *dz.shape) of the steps' dz, a cell that
+        writes them side by side returns that too. A step is for one call of `step_backward`, which may write over it.
         """
         return None, reversed(steps)
 

@@ -23,11 +23,12 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T (kept + h)                 gates, cells and ys: kept = h kept_per_step in most cells
-        full   = tape + dxs + dz of the steps taken at once + the parameters' gradients + Winograd's weights
+        full   = tape + dxs + dz of the steps taken at once + each part's gradients + Winograd's weights
                  + the larger of: the gates' temporaries, the patches the threads work on
         truncated    as full, and the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and the tape of `every` steps
 
+    Convolutional LSTMs find the slopes of their gates for the steps taken at once, of copies side by side.
     Dense maps take all steps at once: all z beside the gates, or all dz (truncated: and their joined copy),
     and the largest gradient once more.
 
@@ -39,7 +40,8 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     out = cell.input_map.out(tuple(S))
     h = N * cell.features * prod(out)
     z, dxs = cell.dz_blocks * h, N * C * prod(S)
-    at_once = min(T, steps_at_once_of(cell, (T, -(-N // parts_of(cell, shape)), *shape[2:])))
+    parts = parts_of(cell, shape)
+    at_once = min(T, steps_at_once_of(cell, (T, -(-N // parts), *shape[2:])))
     if every is not None:
         segment = min(every, T)
         inner = peak(cell, (segment, *shape[1:])) - segment * dxs
@@ -57,7 +59,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     if k2 is not None and at_once > 1:  # dz and what was read, put together for one product
         step += at_once * (z + h)
     held = 0 if k2 is None or at_once == T else min(k2, T) * z
-    sizes = [int(a.size) for a in cell.params.values()]
+    sizes = [parts * int(a.size) for a in cell.params.values()]
     if cell.kernel:  # what Winograd's transforms make of the weights stays for the length of a scan
         found = convolutions(cell, tuple(S))
         sizes += [lowering.size for _, lowering, w in found if lowering.size > w.size]

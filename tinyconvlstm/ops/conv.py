@@ -91,7 +91,10 @@ def conv_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | No
 
 
 def conv_weight_backward(dy: Array, saved: ConvSaved, dx: Array | None = None) -> tuple[Array, Array | None]:
-    """dw and db; and dx, written to where it is given: a first layer's input needs no gradient."""
+    """dw (F, C / groups, *K) and db (F,) or None from dy (N, F, *S_out): a first layer's input needs no gradient.
+
+    Where an array dx (N, C, *S) is given, that gradient is written to it, in the same threads.
+    """
 
     def part(clips: slice) -> tuple[Array, Array | None]:
         own = dy[clips]

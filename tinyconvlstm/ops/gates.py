@@ -105,8 +105,10 @@ def lstm_slopes(saved: LSTMGatesSaved, out: Array) -> LSTMSlopes:
         dz_o / dh = tanh(c) o (1 - o)                                  dc / dh = o (1 - tanh(c)^2)
 
     Args:
-        saved: from `lstm_gates_forward`.
-        out: (N, 4F, *S); where the slopes dz are written.
+        saved: from `lstm_gates_forward`; c and w_c are not read.
+        out: (N, 4F, *S); where the slopes of dz are written.
+    Returns:
+        The slopes of dz (`out`) and of dc (N, F, *S).
     """
     i, f, g, o, _, tanh_c, c_prev, _, gates = saved
     xp, F = array_module(gates, c_prev), f.shape[1]

@@ -172,8 +172,8 @@ def col2im(cols: Array, geometry: Geometry) -> Array:
 
         x_padded[n, c, stride * p + dilation * k] += cols[n, (c, k), p]
 
-    so that <im2col(x), cols> = <x, col2im(cols)> for all x and cols. One strided addition a tap:
-    the same lines on CPU and GPU, and a fixed order of summation on both.
+    so that <im2col(x), cols> = <x, col2im(cols)> for all x and cols. Strided additions, one axis after
+    the other, in a fixed order.
 
     Args:
         cols: (N, C * prod(K), prod(S_out)).
@@ -227,9 +227,8 @@ def patches(padded: Array, geometry: Geometry) -> Array:
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """A view of x with another shape and other strides, in bytes."""
     if isinstance(x, np.ndarray) and x.flags.c_contiguous and x.size:
-        return np.ndarray(
-            shape, x.dtype, x, 0, strides
-        )  # a tenth of as_strided's time, and bounds are checked
+        # a tenth of the time of `as_strided`, and an error where the view would leave x
+        return np.ndarray(shape, x.dtype, x, 0, strides)
     view: Array = array_module(x).lib.stride_tricks.as_strided(x, shape, strides)
     return view
 
@@ -274,7 +273,7 @@ Index = tuple[slice | int, ...]
 
 
 class Addition(NamedTuple):
-    """How `add_columns` undoes one axis: the axis of its taps goes, and that of its windows becomes one of pixels."""
+    """How `add_columns` adds up one axis: that of its taps goes, and that of its windows becomes one of pixels."""
 
     room: Sizes | None  # sizes of the sum, behind (N, C); None where it is x itself
     rest: Index | None  # what no tap writes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from tinyconvlstm.gradcheck import zoo
 from tinyconvlstm.gradcheck.engine import CENTRAL, COMPLEX, Probe, check_directions, upstream_patterns
 from tinyconvlstm.gradcheck.zoo_cells import CELLS, randomised
 from tinyconvlstm.layers import BatchNorm, Recurrent
-from tinyconvlstm.ops import Window, conv, dropout, winograd
+from tinyconvlstm.ops import Window, conv, dropout, overlapping, winograd
 
 from . import oracles as naive
 from . import oracles_recurrent as oracle
@@ -133,14 +133,40 @@ def transformed() -> Iterator[None]:
         forget()
 
 
+@contextmanager
+def shared() -> Iterator[None]:
+    """Patches share rows wherever they can, and every depthwise convolution takes tiles, however small."""
+    settings = (
+        (overlapping, "NARROW", 0),
+        (overlapping, "small_kernels", lambda: True),
+        (conv, "SMALL_IMAGE", 0),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in settings:
+            patch.setattr(module, name, value)
+        forget()
+        yield
+    forget()
+
+
 def by_winograd(killer: Killer) -> Killer:
     """A check, with `transformed` convolutions."""
+    return within(transformed, killer, "by Winograd")
+
+
+def with_shared_rows(killer: Killer) -> Killer:
+    """A check, with `shared` rows and tiles."""
+    return within(shared, killer, "rows shared")
+
+
+def within(setting: Callable[[], AbstractContextManager[None]], killer: Killer, name: str) -> Killer:
+    """A check under a setting."""
 
     def run() -> None:
-        with transformed():
+        with setting():
             killer.run()
 
-    return Killer(f"{killer.name}, by Winograd", run)
+    return Killer(f"{killer.name}, {name}", run)
 
 
 def adjoint(kind: str) -> Killer:

@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
-from tinyconvlstm.ops import winograd
+import numpy as np
 
-from . import test_conv_transpose, test_optim, test_parallel, test_pooling, test_windows, test_winograd
+from tinyconvlstm.ops import im2col_only, winograd
+from tinyconvlstm.ops.overlapping import Overlapping
+from tinyconvlstm.ops.tiled import Tiled
+
+from . import (
+    test_conv_transpose,
+    test_lowerings,
+    test_optim,
+    test_parallel,
+    test_pooling,
+    test_windows,
+    test_winograd,
+)
 from .killers import (
     AVG_POOL,
     BINARY,
@@ -23,6 +35,8 @@ from .killers import (
     convolution,
     gradient,
     test,
+    with_shared_rows,
+    within,
 )
 from .mutation import Mutant
 
@@ -33,6 +47,7 @@ UNEVEN, SQUARE, DILATED = (
     convolution("same, dilated"),
 )
 EVEN, GROUPED = convolution("same, even kernel"), convolution("square", groups=2)
+GROUPED_PLAIN = within(im2col_only, GROUPED, "by im2col")
 ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
 CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
 
@@ -63,15 +78,15 @@ WINDOWS = [
 
 CONVOLUTION = [
     Mutant("kernel flipped", "ops.lowering:Im2col.weights", "rows(w, self.groups)", "rows(w[..., ::-1, ::-1], self.groups)", SQUARE),
-    Mutant("groups of features exchanged", "ops.lowering:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED),
-    Mutant("groups interleaved", "ops.lowering:Im2col.forward", "cols.reshape(len(cols), *weights.shape[::2], -1)", "cols.reshape(len(cols), *weights.shape[2::-2], -1).swapaxes(1, 2)", GROUPED),
+    Mutant("groups of features exchanged", "ops.lowering:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED_PLAIN),
+    Mutant("groups interleaved", "ops.lowering:Im2col.forward", "cols.reshape(len(cols), *weights.shape[::2], -1)", "cols.reshape(len(cols), *weights.shape[2::-2], -1).swapaxes(1, 2)", GROUPED_PLAIN),
     Mutant("bias twice", "ops.conv:correlate", "plus if bias else", "2 * plus if bias else", CONV),
     Mutant("dx of the first clips for all", "ops.conv:conv_weight_backward", "own = dy[clips]", "own = dy[: len(dy[clips])]", IN_THREADS),
     Mutant("bias gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dbs)", "dbs[0]", IN_THREADS),
     Mutant("weight gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dws)", "dws[0]", IN_THREADS),
     Mutant("bias gradient averaged over the batch", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.sum(axis=(0, *range(2, dy.ndim))) / len(dy)", CONV),
     Mutant("bias gradient of one pixel", "ops.conv:conv_bias_backward", "dy.sum(axis=(0, *range(2, dy.ndim)))", "dy.reshape(*dy.shape[:2], -1)[:, :, 0].sum(axis=0)", CONV),
-    Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return product", "return product / samples", CONV),
+    Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return matmul(cols", "return matmul(cols / samples", CONV),
     Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w_steps", "more if dweights is None else add_in_place(dweights, more)", "more", BLOCKS),
     Mutant("first block alone", "parallel:cuts", "share.stop, size)", "share.stop, size + 1)", BLOCKS),
     Mutant("strips one row apart", "ops.windows:strips", "begin * geometry.stride[0]", "begin", STRIPS),
@@ -115,6 +130,41 @@ WINOGRAD = [
     Mutant("rows in vain come first on the way back", "ops.dilated:completed", "[dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)]", "[xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype), dy]", APART),
     Mutant("room for dilated rows before the first", "ops.dilated:Dilated.__init__", "(before, self.rows(geometry) - size - before)", "(self.rows(geometry) - size - before, before)", APART),
     Mutant("old weights of the scan before", "ops.lowering:unchanging", "_kept.reset(token)", "pass", test(test_winograd.test_weights_that_change_in_place_are_transformed_anew)),
+]  # fmt: skip
+
+BY_ROWS, ROWS_STRIDED = with_shared_rows(convolution("square")), with_shared_rows(STRIDED)
+ROWS = with_shared_rows(gradient("conv/2d even kernel"))
+ALL_WAYS = test_lowerings.test_it_is_im2col
+GROUPED_ROWS = test(ALL_WAYS, (9, 7), (3, 2), 4, 6, 2, {}, Overlapping, False)
+DEPTHWISE = test(ALL_WAYS, (9, 19), (3, 3), 4, 8, 4, {}, Tiled, False)
+DEPTHWISE_STRIDED = test(ALL_WAYS, (9, 16), (3, 2), 6, 3, 3, {"stride": 2, "dilation": (1, 2)}, Tiled, False)
+CUT = test(test_lowerings.test_a_product_in_pieces_is_the_product, (3, 96, 100), (3, 100, 256), np.float64)
+CUT_LONG = test(
+    test_lowerings.test_a_product_in_pieces_is_the_product, (2, 1, 64, 576), (5, 576, 96), np.float64
+)
+SIZES = test(test_lowerings.check_pieces, 64, 100, 512, True)
+
+LOWERINGS = [
+    Mutant("each row reads the first one's patches", "ops.overlapping:Overlapping.forward", "strip.stride[0] * row, 0, columns", "0, 0, columns", BY_ROWS),
+    Mutant("rows without their stride", "ops.overlapping:Overlapping.forward", "strip.stride[0] * row", "row", ROWS_STRIDED),
+    Mutant("features of two groups exchanged", "ops.overlapping:Overlapping.forward", "w = weights.reshape(", "w = weights[::-1].reshape(", GROUPED_ROWS),
+    Mutant("taps of the first axis fastest in w", "ops.overlapping:Overlapping.weights", ".swapaxes(2, 3)", "", BY_ROWS),
+    Mutant("taps of the first axis fastest in dw", "ops.overlapping:Overlapping.weights_adjoint", "groups, first, -1, prod(others), features)", "groups, -1, first, prod(others), features).swapaxes(2, 3)", ROWS),
+    Mutant("every tap reads the first one's rows", "ops.overlapping:Overlapping.backward_w", "across * item, line, item)", "0, line, item)", ROWS),
+    Mutant("one sample's rows meet the next one's", "ops.overlapping:Overlapping.backward_w", "apart[..., :positions] = dy", "apart[..., -positions:] = dy", ROWS),
+    Mutant("rows of strided taps in im2col's order", "ops.overlapping:Overlapping.backward_w", "return taps_last.swapaxes(2, 3).reshape(dw.shape)", "return dw", ROWS_STRIDED),
+    Mutant("a band without its stride", "ops.tiled:Tiled.diagonals", "i * self.stride", "i", DEPTHWISE_STRIDED),
+    Mutant("a band without its dilation", "ops.tiled:Tiled.diagonals", "begin + reach : self.dilation, i]", "begin + self.kernel[-1], i]", DEPTHWISE_STRIDED),
+    Mutant("dw of the first output of a tile", "ops.tiled:Tiled.weights_adjoint", "self.diagonals(band))", "self.diagonals(band)[:1])", DEPTHWISE),
+    Mutant("outputs that hang over written to the next row", "ops.tiled:Tiled.forward", "found[..., :across]", "found[..., -across:]", DEPTHWISE),
+    Mutant("gradients of what hangs over", "ops.tiled:Tiled.spread", "room[..., :across] = dy", "room[..., -across:] = dy", DEPTHWISE),
+    Mutant("dx of one feature of a channel", "ops.tiled:Tiled.backward_x", ".sum(axis=2)", "[:, :, 0]", test(ALL_WAYS, (9, 19), (3, 3), 4, 8, 4, {"stride": 2}, Tiled, False)),
+    Mutant("dw of the features exchanged", "ops.tiled:Tiled.backward_w", "dy.transpose(0, 2, 3, 1, 4)", "dy[:, :, :, ::-1].transpose(0, 2, 3, 1, 4)", DEPTHWISE),
+    Mutant("room for the last tile at the start", "ops.tiled:tiled", "(before, max(after, lacking))", "(before + max(0, lacking - after), after)", DEPTHWISE),
+    Mutant("strips that end within a tile", "ops.tiled:Tiled.__init__", "self.m if len(geometry.out) == 1 else 1", "1", test(test_lowerings.test_strips_of_a_single_axis_are_whole_tiles)),
+    Mutant("pieces of columns in another order", "ops.products:matmul", "terms, columns // n, n).swapaxes(-3, -2)", "terms, columns // n, n).swapaxes(-3, -2)[..., ::-1, :, :]", CUT),
+    Mutant("the last terms of a long sum", "ops.products:dots", "range(0, terms, length)", "range(0, terms - length, length)", CUT_LONG),
+    Mutant("pieces that are not small", "ops.products:pieces", "LARGEST_DOTS if transposed else LARGEST", "LARGEST", SIZES),
 ]  # fmt: skip
 
 POOLS = [
@@ -220,6 +270,7 @@ OPERATIONS = {
     "Windows": WINDOWS,
     "Convolution and linear maps": CONVOLUTION,
     "Convolution by Winograd's transforms": WINOGRAD,
+    "Patches that share rows, tiles, products in pieces": LOWERINGS,
     "Pooling": POOLS,
     "Normalisation": NORMS,
     "Activations, dropout, embedding, losses": FUNCTIONS,

@@ -82,19 +82,19 @@ def patches(cell: TwoMapCell, shape: Shape, at_once: int) -> int:
         clips = -(-N // parts)
         frame = like(cell, (clips, w.shape[1], *geometry.sizes))
         blocks = weight_block_sizes(frame, geometry, lowering, at_once, w.shape[1] * geometry.taps, len(w))
-        block = positions_of(blocks, clips, geometry)
-        sums = 1 if block == clips * geometry.positions else 2  # a first product, and the next one to add
-        found.append(at_once * parts * (lowering.held * block + sums * lowering.size))
-        found.append(
-            parts * lowering.held * positions_of(block_sizes(frame, geometry, lowering), clips, geometry)
-        )
+        sums = 2 + (lowering.halo > 0)  # a first product, and the next one to add; one more of pieces of both
+        if blocks[0] >= clips and blocks[1] >= geometry.out[0]:
+            sums -= 1
+        found.append(at_once * parts * (held(lowering, blocks, clips, geometry) + sums * lowering.size))
+        found.append(parts * held(lowering, block_sizes(frame, geometry, lowering), clips, geometry))
     return max(found)
 
 
-def positions_of(blocks: tuple[int, int], clips: int, geometry: Geometry) -> int:
-    """Positions of a block of so many samples and rows, of which there may be fewer."""
-    samples, rows = blocks
-    return min(samples, clips) * min(rows, geometry.out[0]) * geometry.positions // geometry.out[0]
+def held(lowering: Lowering, blocks: tuple[int, int], clips: int, geometry: Geometry) -> int:
+    """Numbers that a block of so many samples and rows needs, of which there may be fewer."""
+    samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
+    row = geometry.positions // geometry.out[0]
+    return samples * row * (rows * lowering.held + lowering.halo * lowering.numbers)
 
 
 def convolutions(cell: TwoMapCell, sizes: Shape) -> list[tuple[Geometry, Lowering, Array]]:

@@ -4,7 +4,8 @@ What every framework calls convolution is cross-correlation: the kernel is not f
 `windows.py` first. Patches are rebuilt in the backward pass and never kept: kept, they would cost
 prod(K) times the feature maps at every time step. Both passes work through the batch in blocks
 whose patches stay in the processor's cache. What is done with a block is a lowering's matter:
-`lowering.py` (im2col), `winograd.py` (the same sums in fewer multiplications) or `dilated.py`.
+`lowering.py` (im2col), `overlapping.py` and `tiled.py` (fewer copies), `winograd.py` (the same sums in fewer
+multiplications) or `dilated.py`.
 
 Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II;
 the lowering to a matrix product: Chellapilla, Puri, Simard 2006, "High performance convolutional
@@ -23,8 +24,10 @@ from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import SMALL, cuts, run_parts, shares
 from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
+from .overlapping import Overlapping, pays
+from .tiled import FEW, Tiled
 from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
-from .winograd import Winograd, transformed_axes
+from .winograd import SMALL_IMAGE, Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
@@ -106,6 +109,7 @@ def conv_weight_backward(dy: Array, saved: ConvSaved, dx: Array | None = None) -
     if not saved.geometry.kernel:
         return part(slice(None))  # one product for the whole batch, which BLAS splits better
     macs = len(dy) * saved.w.size * saved.geometry.positions
+    macs = int(macs * lowering_of(dy, saved.w.shape, saved.geometry, saved.groups).work)
     found = run_parts(part, shares(dy, macs), small=macs < SMALL)
     dws, dbs = zip(*found, strict=True)
     return reduce(add_in_place, dws), reduce(add_in_place, dbs) if saved.has_bias else None
@@ -150,7 +154,7 @@ def correlate(
                 if plus is not None:
                     y_strip += plus if bias else plus[block, ..., positions]  # while it is in the cache
 
-    macs = len(x) * w.size * geometry.positions
+    macs = int(len(x) * w.size * geometry.positions * lowering.work)
     run_parts(part, shares(x, macs), small=macs < SMALL)
     return y.reshape(len(x), len(w), *geometry.out)
 
@@ -168,7 +172,7 @@ def correlate_adjoint_x(
             if out is None or out.flags.c_contiguous:
                 return correlate(dy, flipped(w, groups), mirror, groups, out=out)
             return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
-    lowering = lowering_of(dy, w.shape, geometry, groups)
+    lowering = lowering_of(dy, w.shape, geometry, groups).back
     weights = made_of(w, lowering, lowering.weights)
     dy = dy.reshape(len(dy), groups, len(w) // groups, geometry.positions)
     kind = xp.result_type(dy, w)
@@ -184,7 +188,7 @@ def correlate_adjoint_x(
                 lowering.backward_x(weights, dy[block, ..., positions], strip, padded[where])
             dx[block] = crop(padded, lowering.pads)
 
-    macs = len(dy) * w.size * geometry.positions
+    macs = int(len(dy) * w.size * geometry.positions * lowering.work)
     run_parts(part, shares(dy, macs), small=macs < SMALL)
     return dx
 
@@ -220,7 +224,7 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
                 dweights = more if dweights is None else add_in_place(dweights, more)
         return dweights
 
-    macs = dys.size * rows
+    macs = int(dys.size * rows * lowering.work)
     dweights = reduce(add_in_place, run_parts(part, shares(dys[0], macs), small=macs < SMALL))
     return lowering.weights_adjoint(dweights)
 
@@ -263,7 +267,7 @@ def add_in_place(a: Array, b: Array) -> Array:
 
 
 def lowering_of(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Lowering:
-    """How to convolve: fewer products by Winograd's transforms where that pays, im2col otherwise.
+    """How to convolve: with fewer products or fewer copies where that pays, by plain im2col otherwise.
 
     A GPU has its own kernels for im2col; half precision has no digits to spare.
     """
@@ -288,15 +292,19 @@ def im2col_only() -> Iterator[None]:
 @lru_cache(maxsize=256)
 def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowering:
     """The lowering of one kind of convolution, remembered: a scan asks for the same one at every step."""
-    features, channels = w_shape[:2]
-    if plain or groups > 1:
+    if plain:
         return Im2col(geometry, w_shape, groups)
-    if axes := transformed_axes(geometry, features, channels):
+    features, channels = w_shape[:2]
+    if groups > 1 and channels <= FEW >= features // groups and geometry.positions >= SMALL_IMAGE:
+        return Tiled(geometry, w_shape, groups)
+    if len(geometry.out) > 1 and geometry.stride[0] == 1 < geometry.dilation[0]:
+        inner = chosen(in_two(geometry), (*w_shape[:3], 1, *w_shape[3:]), groups, plain)
+        fits = isinstance(inner, Overlapping) or (isinstance(inner, Winograd) and 0 in inner.axes)
+        return Dilated(geometry, inner) if fits else Im2col(geometry, w_shape, groups)
+    if axes := transformed_axes(geometry, features, channels) if groups == 1 else ():
         return Winograd(geometry, features, channels, axes)
-    falls_apart = len(geometry.out) > 1 and geometry.stride[0] == 1 < geometry.dilation[0]
-    axes = transformed_axes(in_two(geometry), features, channels) if falls_apart else ()
-    if 0 in axes:
-        return Dilated(geometry, features, channels, axes)
+    if pays(geometry, features // groups, channels):
+        return Overlapping(geometry, w_shape, groups)
     return Im2col(geometry, w_shape, groups)
 
 

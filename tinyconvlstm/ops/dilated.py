@@ -1,4 +1,4 @@
-"""A dilated axis is two axes: Winograd's transforms for dilated kernels.
+"""A dilated axis is two axes: dilated kernels for lowerings that know none.
 
 With a dilation of d, output p reads pixels p, p + d, p + 2 d, ... So the rows fall apart into d interleaved
 images that never meet: row d q + a is row q of image a. Written as two axes, (rows / d, d), which
@@ -11,25 +11,23 @@ Source: Holschneider et al. 1989 (the "a trous" algorithm); Yu & Koltun 2016, ar
 from __future__ import annotations
 
 from ..backend import Array, array_module
-from .windows import Geometry, Sizes
-from .winograd import Winograd, outputs_at_once
+from .lowering import Lowering
+from .windows import Geometry
 
 
 class Dilated:
-    """A `Winograd` of one axis more, given the first axis in two: `lowering.Lowering` tells what the methods do."""
+    """A lowering of one axis more, given the first axis in two: `lowering.Lowering` tells what the methods do."""
 
-    room = Winograd.room
-
-    def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
-        self.inner = Winograd(in_two(geometry), features, channels, axes)
-        self.d, self.kernel = geometry.dilation[0], geometry.kernel
-        self.numbers, self.held, self.size = self.inner.numbers, self.inner.held, self.inner.size
-        self.multiple = self.inner.multiple * self.d
+    def __init__(self, geometry: Geometry, inner: Lowering) -> None:
+        self.inner, self.d, self.kernel = inner, geometry.dilation[0], geometry.kernel
+        self.numbers, self.held, self.halo, self.size = inner.numbers, inner.held, inner.halo, inner.size
+        self.room, self.work, self.multiple = inner.room, inner.work, inner.multiple * self.d
+        self.back: Dilated = self if inner.back is inner else Dilated(geometry, inner.back)
         before, size = geometry.pads[0][0], geometry.sizes[0]
         self.pads = ((before, self.rows(geometry) - size - before), *self.inner.pads[2:])
 
     def weights(self, w: Array) -> Array:
-        """As `Winograd` makes them, of w (F, C, K1, 1, ...)."""
+        """As `inner` makes them, of w (F, C / groups, K1, 1, ...)."""
         return self.inner.weights(w.reshape(*w.shape[:3], 1, *w.shape[3:]))
 
     def weights_adjoint(self, dweights: Array) -> Array:
@@ -59,9 +57,8 @@ class Dilated:
 
     def rows(self, strip: Geometry) -> int:
         """Padded rows under a strip's tiles, the last of which may hang over."""
-        k, d = strip.kernel[0], self.d
-        m = outputs_at_once(k)
-        return (-(-strip.out[0] // (d * m)) * m + k - 1) * d
+        m = self.inner.multiple
+        return (-(-strip.out[0] // (self.d * m)) * m + strip.kernel[0] - 1) * self.d
 
     def split(self, x: Array, strip: Geometry) -> Array:
         """The padded x (..., C, rows, ...) as a view (..., C, rows / d, d, ...)."""

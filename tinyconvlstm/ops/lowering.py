@@ -1,9 +1,9 @@
 """What a convolution does with one strip of its output: the plain lowering, im2col and one product.
 
 `conv.py` cuts the work into blocks and strips and shares them among threads; a lowering says what
-happens to a strip. There are three: `Im2col` here, `Winograd` in `winograd.py`, which takes larger
-windows and fewer multiplications, and `Dilated` in `dilated.py`, which makes its kernels ones that
-`Winograd` knows. They have the same methods, so that the loops need not know.
+happens to a strip. `Im2col` is here. `Overlapping` and `Tiled` copy less, `Winograd` multiplies less, and
+`Dilated` makes dilated kernels ones that the others know. They have the same methods, so that the loops need
+not know.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextvars import ContextVar
 from math import prod
 from typing import Any, Protocol
 
-from ..backend import Array, array_module
+from ..backend import Array
+from .products import matmul
 from .windows import Geometry, Pads, Sizes, add_columns, columns, patches
 
 
@@ -27,9 +28,16 @@ class Lowering(Protocol):
     pads: Pads  # what must lie around x
     numbers: int  # made and read again for every position of y
     held: int  # numbers a position that `backward_w` holds at its peak
+    halo: int  # rows more than a strip has, of which `backward_w` makes numbers too
     size: int  # of the weights
     multiple: int  # rows of a strip come in multiples of this
+    work: float  # multiply-accumulates that take its time, for each one of the convolution
     room: int  # how many times PATCH_BYTES a block takes: where a strip is many calls, a larger one pays
+
+    @property
+    def back(self) -> Lowering:
+        """The lowering that goes back to x: mostly this one."""
+        ...
 
     def weights(self, w: Array) -> Array:
         """w (F, C / groups, *K) as the matrices (B, F / groups, R) of the products."""
@@ -85,6 +93,8 @@ class Im2col:
     """
 
     multiple = room = 1
+    work = 1.0
+    halo = 0
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
@@ -92,6 +102,7 @@ class Im2col:
         first = geometry.kernel[-1] if len(geometry.kernel) > 1 else 0  # `patches` copies the last axis first
         self.held = self.numbers + w_shape[1] * groups * (1 + first)
         self.size = prod(w_shape)
+        self.back: Im2col = self
 
     def weights(self, w: Array) -> Array:
         """(G, F / G, C / G * prod(K))."""
@@ -105,11 +116,11 @@ class Im2col:
     def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
         """y = W im2col(x)."""
         cols = columns(x, strip)  # (n, C * K, p)
-        array_module(x).matmul(weights, cols.reshape(len(cols), *weights.shape[::2], -1), out=y)
+        matmul(weights, cols.reshape(len(cols), *weights.shape[::2], -1), out=y)
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
         """dx += col2im(W^T dy)."""
-        add_columns(dx, array_module(dy).matmul(weights.swapaxes(1, 2), dy), strip)
+        add_columns(dx, matmul(weights.swapaxes(1, 2), dy), strip)
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """cols dy^T, the columns of several samples side by side, so that the product also sums over them.
@@ -122,8 +133,7 @@ class Im2col:
         view = view.transpose(0, *range(2, x.ndim), 1, *range(x.ndim, view.ndim))  # (T, C, *K, n, *strip)
         cols = view.reshape(steps, groups, x.shape[2] // groups * strip.taps, -1)  # (T, G, R, n * p), copied
         dy = dy.transpose(0, 2, 3, 1, 4).reshape(steps, groups, features, -1)
-        product: Array = array_module(x).matmul(cols, dy.swapaxes(2, 3))
-        return product
+        return matmul(cols, dy.swapaxes(2, 3))
 
 
 def rows(w: Array, groups: int) -> Array:

@@ -37,6 +37,7 @@ import numpy as np
 
 from ..backend import Array, array_module
 from .lowering import frames_of
+from .products import matmul
 from .windows import Geometry, Sizes, add_columns, patches, spans, windows
 
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
@@ -101,12 +102,12 @@ class Winograd:
         axes: spatial axes to transform, each with a kernel of TAPS.
     """
 
-    room = 4
+    room, work, halo = 4, 1.0, 0
 
     def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
         rank = len(geometry.kernel)
         others = tuple(axis for axis in range(rank) if axis not in axes)
-        self.kernel, self.channels = geometry.kernel, channels
+        self.kernel, self.channels, self.axes = geometry.kernel, channels, axes
         self.transformed = tuple(geometry.kernel[axis] for axis in axes)
         self.values = VALUES ** len(axes)
         self.rows = channels * prod(geometry.kernel[axis] for axis in others)
@@ -119,6 +120,7 @@ class Winograd:
         self.numbers = (self.rows + features) * self.values // prod(self.m)
         self.held = self.numbers + channels * self.values // prod(self.m) + max(channels, features)
         self.size = self.values * features * self.rows
+        self.back = self
         # axes of w (F, C, *K) as G reads them: (K.., F, C, the other K..)
         self.w_order = (*(2 + axis for axis in axes), 0, 1, *(2 + axis for axis in others))
         # axes of windows (T, n, C, *J, *tiles) as B^T reads them: (T, J.., C, n, *tiles)
@@ -129,13 +131,13 @@ class Winograd:
 
     def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
         """y = A^T [(G w) (B^T d)], every sample by products of its own, whatever batch it stands in."""
-        values = array_module(x).matmul(weights, self.evaluated(x[:, None], strip))  # (n, J^a, F, tiles)
+        values = matmul(weights, self.evaluated(x[:, None], strip))  # (n, J^a, F, tiles)
         self.put(self.along_axes("a_t", values), y.reshape(len(y), -1, *strip.out))
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
         """dx += the windows B (G w)^T A dy, added back."""
         xp, dvalues = array_module(dy), self.spread(dy.reshape(len(dy), 1, -1, *strip.out))
-        dcols = xp.matmul(weights.swapaxes(1, 2), dvalues)  # (n, J^a, R, tiles)
+        dcols = matmul(weights.swapaxes(1, 2), dvalues)  # (n, J^a, R, tiles)
         tiles, inner = tiled(strip, self.m, 1)
         room = (len(dx) * self.values, self.channels, *inner.sizes)
         dvalues = xp.zeros(room, dtype=dcols.dtype)
@@ -148,8 +150,7 @@ class Winograd:
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """(B^T d) (A dy)^T, several samples side by side."""
         dvalues = self.spread(dy.reshape(*dy.shape[:2], -1, *strip.out))
-        product: Array = array_module(x).matmul(self.evaluated(x, strip), dvalues.swapaxes(2, 3))
-        return product
+        return matmul(self.evaluated(x, strip), dvalues.swapaxes(2, 3))
 
     def weights(self, w: Array) -> Array:
         """G w, (J^a, F, R)."""

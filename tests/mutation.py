@@ -17,7 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from tinyconvlstm.cells.maps import laid
-from tinyconvlstm.ops import conv, overlapping, products, tiled, windows, winograd
+from tinyconvlstm.ops import conv, overlapping, pooling, products, tiled, windows, winograd
 
 
 class Killer(NamedTuple):
@@ -91,7 +91,14 @@ def codes(outer: CodeType) -> Iterator[CodeType]:
 def forget() -> None:
     """Clear what the package remembers of shapes: geometries, lowerings, matrices."""
     shapes = (laid, conv.chosen, windows.strips, windows.additions)
-    shapes += (overlapping.every_row, overlapping.piece, products.pieces, tiled.tile, tiled.tiled)
+    shapes += (
+        overlapping.every_row,
+        overlapping.piece,
+        products.pieces,
+        tiled.tile,
+        tiled.tiled,
+        pooling.axes_of,
+    )
     for remembering in (*shapes, winograd.toom_cook, winograd.tiled, winograd.inverse):
         remembering.cache_clear()
 

@@ -129,13 +129,16 @@ def avg_pool_forward(
     divisor = xp.asarray(1.0, dtype=x.real.dtype)
     for count in tap_counts(geometry, counted):  # the taps of a window that count, axis by axis
         divisor = divisor[..., None] * xp.asarray(count, dtype=x.real.dtype)
-    y = xp.zeros(x.shape[:2] + geometry.out, dtype=x.dtype)
+    y = xp.empty(x.shape[:2] + geometry.out, dtype=x.dtype)
 
     def work(x: Array, mean: Array) -> None:
-        padded = pad(x, geometry.pads)
-        for _, where in taps(geometry):
-            mean += padded[(..., *where)]
-        mean /= divisor
+        total = pad(x, geometry.pads)
+        for axis in axes_of(geometry):  # a window's sum is the sum of its rows' sums
+            first, *others = (total[where] for where in axis.taps)
+            total = first + others.pop(0) if others else first
+            for other in others:
+                total += other
+        xp.divide(total, divisor, out=mean)
 
     by_planes(geometry, work, x, y)
     return y, AvgPoolSaved(divisor, geometry)
@@ -152,7 +155,15 @@ def avg_pool_backward(dy: Array, saved: AvgPoolSaved) -> Array:
 
     def work(dx: Array, dy: Array) -> None:
         share = dy / divisor
-        spread(dx, geometry, lambda number: share)
+        for axis in reversed(axes_of(geometry)):
+            wide = xp.zeros((len(dy), 1, *axis.sizes), dtype=dy.dtype)
+            for where in axis.taps:
+                if axis.apart:
+                    wide[where] = share
+                else:
+                    wide[where] += share
+            share = wide
+        dx[...] = crop(share, geometry.pads)
 
     by_planes(geometry, work, dx, dy)
     return dx
@@ -236,6 +247,27 @@ def flatten(x: Array) -> tuple[Array, Sizes]:
     if x.ndim < 2 or prod(x.shape[2:]) == 0:
         raise ValueError(f"x.shape is {x.shape}, expected (N, C, *S) with at least one pixel")
     return x.reshape(*x.shape[:2], -1), x.shape[2:]
+
+
+class Axis(NamedTuple):
+    """One axis of a window, those before it already summed up."""
+
+    sizes: Sizes  # of what is summed
+    taps: tuple[tuple[Any, ...], ...]  # where each tap reads
+    apart: bool  # whether no pixel is read twice
+
+
+@lru_cache(maxsize=64)
+def axes_of(geometry: Geometry) -> tuple[Axis, ...]:
+    """The sum over a window as sums along one axis after another: sum(K) additions in place of prod(K)."""
+    found, sizes = [], list(padded_sizes(geometry))
+    settings = zip(geometry.kernel, geometry.stride, geometry.dilation, geometry.out, strict=True)
+    for axis, (k, s, d, n) in enumerate(settings):
+        behind = (slice(None),) * (len(sizes) - axis - 1)
+        taps = tuple((..., slice(d * t, d * t + s * (n - 1) + 1, s), *behind) for t in range(k))
+        found.append(Axis(tuple(sizes), taps, s > d * (k - 1)))
+        sizes[axis] = n
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ Source: Cho & Brand 2017, "MEC: memory-efficient convolution for deep neural net
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 
@@ -37,11 +38,17 @@ class Overlapping(Im2col):
     """Im2col with the first axis left folded: `lowering.Lowering` tells what the methods do.
 
     R = K_1 * C / groups * prod(K')        B = groups
+
+    col2im adds whole columns, so that im2col itself goes back to x.
     """
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         super().__init__(geometry, w_shape, groups)
-        self.back = Im2col(geometry, w_shape, groups)
+        self.back, rank = Im2col(geometry, w_shape, groups), len(geometry.kernel)
+        # axes of `unfolded` (n, G, C / G, *K', h, *out') as blocks hold them: (n, G, h, C / G, *K', *out')
+        self.row_first = (0, 1, 2 + rank, *range(2, 2 + rank), *range(3 + rank, 2 + 2 * rank))
+        # and, given T, side by side: (T, G, C / G, *K', n, h, *out')
+        self.row_last = (0, *range(2, 3 + rank), 1, *range(3 + rank, 3 + 2 * rank))
         if geometry.stride[0] == 1:
             self.numbers //= geometry.kernel[0]
             self.held = self.numbers + w_shape[0]
@@ -63,9 +70,9 @@ class Overlapping(Im2col):
     def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
         """For every row of the output (m, R) @ (R, columns), m features and so many columns at a time."""
         xp, (groups, features, size) = array_module(x), weights.shape
-        height, across, rank = strip.out[0], prod(strip.out[1:]), len(strip.out)
-        blocks = xp.moveaxis(unfolded(x, strip, groups), 2 + rank, 2)  # (n, G, h, C / G, *K', *out')
-        blocks = xp.ascontiguousarray(blocks).reshape(*blocks.shape[:3], -1, across)
+        height, across = strip.out[0], prod(strip.out[1:])
+        blocks = xp.ascontiguousarray(unfolded(x, strip, groups).transpose(self.row_first))
+        blocks = blocks.reshape(*blocks.shape[:3], -1, across)  # (n, G, h, C / G * prod(K'), across)
         m, columns = piece(features, size, across)
         sample, group, row, line, item = blocks.strides
         cols = strided(
@@ -87,7 +94,7 @@ class Overlapping(Im2col):
             return taps_last.swapaxes(2, 3).reshape(dw.shape)
         view = unfolded(frames_of(x), strip, groups)
         view = view.reshape(steps, samples, *view.shape[1:])  # (T, n, G, C / G, *K', h, *out')
-        beside = xp.ascontiguousarray(xp.moveaxis(view, 1, 2 + rank))  # (T, G, C / G, *K', n, h, *out')
+        beside = xp.ascontiguousarray(view.transpose(self.row_last))  # (T, G, C / G, *K', n, h, *out')
         one = beside.shape[3 + rank] * across  # numbers of a sample
         beside = beside.reshape(steps, groups, -1, samples * one)
         width = (samples - 1) * one + positions
@@ -107,19 +114,20 @@ class Overlapping(Im2col):
 
 def unfolded(x: Array, strip: Geometry, groups: int) -> Array:
     """The windows of the other axes in every row of a padded x: (n, G, C / G, *K', h, *out'), a view."""
-    every = every_row(strip)
-    view = patches(x, every) if sum(k > 1 for k in every.kernel) > 1 else windows(x, every)
+    every, unfold = every_row(strip)
+    view = unfold(x, every)
     return view.reshape(len(x), groups, -1, *view.shape[3:])
 
 
 @lru_cache(maxsize=256)
-def every_row(strip: Geometry) -> Geometry:
-    """A strip's geometry with a single tap on the first axis, which takes every row."""
-    return strip._replace(
+def every_row(strip: Geometry) -> tuple[Geometry, Callable[[Array, Geometry], Array]]:
+    """A strip's geometry with a single tap on the first axis, which takes every row; and how to unfold the others."""
+    every = strip._replace(
         kernel=(1, *strip.kernel[1:]),
         stride=(1, *strip.stride[1:]),
         out=(spans(strip)[0], *strip.out[1:]),
     )
+    return every, patches if sum(k > 1 for k in every.kernel) > 1 else windows
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ AVX-512, OpenBLAS has kernels for small products, which read them in place, and 
 multiply-accumulates. The products of a convolution are long and thin: w has a few dozen rows, the patches
 hundreds of columns. In pieces of, say, 32 rows and 64 columns they take a tenth to a third less time.
 
-Every number is the same sum as before. Which pieces there are depends on sizes alone.
+Every number is the sum of the same terms. Which pieces there are depends on sizes and strides alone, never on a clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ..parallel import blas
 KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")  # of OpenBLAS, those with small products
 LARGEST = 1_000_000  # multiply-accumulates of a small product
 LARGEST_DOTS = 1024  # numbers of a small product whose second factor is a transpose
-
 PAGE = 4096  # bytes between rows that meet in the same places of a cache: those are better copied
 
 

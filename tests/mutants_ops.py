@@ -160,7 +160,7 @@ LOWERINGS = [
     Mutant("gradients of what hangs over", "ops.tiled:Tiled.spread", "room[..., :across] = dy", "room[..., -across:] = dy", DEPTHWISE),
     Mutant("dx of one feature of a channel", "ops.tiled:Tiled.backward_x", ".sum(axis=2)", "[:, :, 0]", test(ALL_WAYS, (9, 19), (3, 3), 4, 8, 4, {"stride": 2}, Tiled, False)),
     Mutant("dw of the features exchanged", "ops.tiled:Tiled.backward_w", "dy.transpose(0, 2, 3, 1, 4)", "dy[:, :, :, ::-1].transpose(0, 2, 3, 1, 4)", DEPTHWISE),
-    Mutant("room for the last tile at the start", "ops.tiled:tiled", "(before, max(after, lacking))", "(before + max(0, lacking - after), after)", DEPTHWISE),
+    Mutant("room for the last tile at the start", "ops.tiled:widened", "(before, max(after, lacking))", "(before + max(0, lacking - after), after)", DEPTHWISE),
     Mutant("strips that end within a tile", "ops.tiled:Tiled.__init__", "self.m if len(geometry.out) == 1 else 1", "1", test(test_lowerings.test_strips_of_a_single_axis_are_whole_tiles)),
     Mutant("pieces of columns in another order", "ops.products:matmul", "terms, columns // n, n).swapaxes(-3, -2)", "terms, columns // n, n).swapaxes(-3, -2)[..., ::-1, :, :]", CUT),
     Mutant("the last terms of a long sum", "ops.products:dots", "range(0, terms, length)", "range(0, terms - length, length)", CUT_LONG),

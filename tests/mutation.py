@@ -96,7 +96,7 @@ def forget() -> None:
         overlapping.piece,
         products.pieces,
         tiled.tile,
-        tiled.tiled,
+        tiled.widened,
         pooling.axes_of,
     )
     for remembering in (*shapes, winograd.toom_cook, winograd.tiled, winograd.inverse):

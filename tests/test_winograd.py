@@ -206,6 +206,14 @@ CHOSEN = [  # sizes, kernel, features, channels, settings: the outputs of a tile
     ((32, 32), (3, 3), 256, 64, {"dilation": (2, 1)}, (4, 1, 1)),  # the first axis as two
     ((32, 32), (3, 3), 256, 64, {"dilation": 2, "stride": (2, 1)}, None),
     ((12, 32), (3, 3), 64, 64, {"dilation": 3}, None),  # images of 3 or 4 rows
+    (
+        (32, 16, 32),
+        (7, 3, 3),
+        128,
+        64,
+        {"dilation": (2, 1, 1)},
+        (1, 4, 1),
+    ),  # another axis, where the dilated one cannot
     ((32, 32), (7, 7), 256, 64, {}, None),  # more taps than points
     ((32, 32), (1, 3), 256, 64, {}, None),
     ((5, 64), (3, 3), 64, 64, {}, None),  # two tiles of 4 for 5 rows

@@ -14,11 +14,11 @@ neural networks for document processing", section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..backend import Array, array_module, backend_name, check_dtypes
 from ..parallel import SMALL, cuts, run_parts, shares
@@ -32,6 +32,7 @@ from .winograd import SMALL_IMAGE, Winograd, transformed_axes
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
 PRODUCT = 1_000_000  # multiply-accumulates that take longer than the calls of Python around them
+Found = TypeVar("Found")
 _plain = ContextVar("im2col only", default=False)
 
 
@@ -108,9 +109,8 @@ def conv_weight_backward(dy: Array, saved: ConvSaved, dx: Array | None = None) -
 
     if not saved.geometry.kernel:
         return part(slice(None))  # one product for the whole batch, which BLAS splits better
-    macs = len(dy) * saved.w.size * saved.geometry.positions
-    macs = int(macs * lowering_of(dy, saved.w.shape, saved.geometry, saved.groups).work)
-    found = run_parts(part, shares(dy, macs), small=macs < SMALL)
+    work = lowering_of(dy, saved.w.shape, saved.geometry, saved.groups).work
+    found = in_parts(part, dy, len(dy) * saved.w.size * saved.geometry.positions * work)
     dws, dbs = zip(*found, strict=True)
     return reduce(add_in_place, dws), reduce(add_in_place, dbs) if saved.has_bias else None
 
@@ -154,8 +154,7 @@ def correlate(
                 if plus is not None:
                     y_strip += plus if bias else plus[block, ..., positions]  # while it is in the cache
 
-    macs = int(len(x) * w.size * geometry.positions * lowering.work)
-    run_parts(part, shares(x, macs), small=macs < SMALL)
+    in_parts(part, x, len(x) * w.size * geometry.positions * lowering.work)
     return y.reshape(len(x), len(w), *geometry.out)
 
 
@@ -188,8 +187,7 @@ def correlate_adjoint_x(
                 lowering.backward_x(weights, dy[block, ..., positions], strip, padded[where])
             dx[block] = crop(padded, lowering.pads)
 
-    macs = int(len(dy) * w.size * geometry.positions * lowering.work)
-    run_parts(part, shares(dy, macs), small=macs < SMALL)
+    in_parts(part, dy, len(dy) * w.size * geometry.positions * lowering.work)
     return dx
 
 
@@ -224,9 +222,13 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
                 dweights = more if dweights is None else add_in_place(dweights, more)
         return dweights
 
-    macs = int(dys.size * rows * lowering.work)
-    dweights = reduce(add_in_place, run_parts(part, shares(dys[0], macs), small=macs < SMALL))
+    dweights = reduce(add_in_place, in_parts(part, dys[0], dys.size * rows * lowering.work))
     return lowering.weights_adjoint(dweights)
+
+
+def in_parts(part: Callable[[slice], Found], batch: Array, macs: float) -> list[Found]:
+    """What each thread makes of its slice of a batch (N, ...) that takes the time of so many multiply-accumulates."""
+    return run_parts(part, shares(batch, macs), small=macs < SMALL)
 
 
 def copied(x: Array, out: Array | None) -> Array:
@@ -299,8 +301,8 @@ def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowe
         return Tiled(geometry, w_shape, groups)
     if len(geometry.out) > 1 and geometry.stride[0] == 1 < geometry.dilation[0]:
         inner = chosen(in_two(geometry), (*w_shape[:3], 1, *w_shape[3:]), groups, plain)
-        fits = isinstance(inner, Overlapping) or (isinstance(inner, Winograd) and 0 in inner.axes)
-        return Dilated(geometry, inner) if fits else Im2col(geometry, w_shape, groups)
+        if isinstance(inner, Overlapping) or (isinstance(inner, Winograd) and 0 in inner.axes):
+            return Dilated(geometry, inner)
     if axes := transformed_axes(geometry, features, channels) if groups == 1 else ():
         return Winograd(geometry, features, channels, axes)
     if pays(geometry, features // groups, channels):

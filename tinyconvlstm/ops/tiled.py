@@ -39,7 +39,7 @@ class Tiled:
         self.m, self.groups, self.kernel = tile(geometry.out[-1]), groups, geometry.kernel
         self.multiple = self.m if len(geometry.out) == 1 else 1
         self.stride, self.dilation = geometry.stride[-1], geometry.dilation[-1]
-        whole = tiled(geometry, self.m)
+        whole = widened(geometry, self.m)
         self.pads, self.width = whole.pads, whole.kernel[-1]
         self.size, self.work = w_shape[0] * w_shape[1] * whole.taps * self.m, self.width / geometry.kernel[-1]
         self.numbers = w_shape[1] * groups * whole.taps // self.m + 1
@@ -70,7 +70,7 @@ class Tiled:
         cols, (*lead, _), across = self.patches(x[None], strip)[0], y.shape, strip.out[-1]
         if across % self.m:  # the last tile hangs over
             found = matmul(cols[:, :, None], weights).reshape(
-                *lead, -1, tiled(strip, self.m).out[-1] * self.m
+                *lead, -1, widened(strip, self.m).out[-1] * self.m
             )
             y.reshape(*lead, -1, across)[...] = found[..., :across]
         else:
@@ -78,7 +78,7 @@ class Tiled:
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
         """dx += col2im(sum_f dy_f band_f^T)."""
-        whole, dy = tiled(strip, self.m), self.spread(dy, strip)
+        whole, dy = widened(strip, self.m), self.spread(dy, strip)
         cols = matmul(dy, weights.swapaxes(2, 3)).sum(axis=2)  # (n, G, p / m, R)
         cols = cols.reshape(*cols.shape[:2], whole.positions, -1).swapaxes(2, 3)
         add_columns(dx, cols.reshape(len(dx), -1, whole.positions), whole)
@@ -94,7 +94,7 @@ class Tiled:
 
     def patches(self, x: Array, strip: Geometry) -> Array:
         """(T, n, G, p / m, R) of padded frames (T, n, C, ...)."""
-        view = windows(frames_of(x), tiled(strip, self.m))  # (T * n, C, *K', J, *tiles)
+        view = windows(frames_of(x), widened(strip, self.m))  # (T * n, C, *K', J, *tiles)
         view = view.reshape(*x.shape[:2], self.groups, -1, *view.shape[2:])
         axes = len(strip.out)
         view = view.transpose(0, 1, 2, *range(4 + axes, 4 + 2 * axes), 3, *range(4, 4 + axes))
@@ -106,7 +106,7 @@ class Tiled:
         if across % self.m:
             dy = dy.reshape(*lead, -1, across)
             room = array_module(dy).zeros(
-                (*dy.shape[:-1], tiled(strip, self.m).out[-1] * self.m), dtype=dy.dtype
+                (*dy.shape[:-1], widened(strip, self.m).out[-1] * self.m), dtype=dy.dtype
             )
             room[..., :across] = dy
             dy = room
@@ -116,11 +116,11 @@ class Tiled:
 @lru_cache(maxsize=64)
 def tile(across: int) -> int:
     """m: the largest tile that fills a row of so many outputs, else one whose last hangs over."""
-    return max((m for m in divisors(across) if m in TILES), default=min(across, 16))
+    return max((m for m in divisors(across) if m in TILES), default=min(across, TILES[-1]))
 
 
 @lru_cache(maxsize=256)
-def tiled(geometry: Geometry, m: int) -> Geometry:
+def widened(geometry: Geometry, m: int) -> Geometry:
     """The windows of m neighbouring outputs on the last axis."""
     k, stride, dilation = (f[-1] for f in (geometry.kernel, geometry.stride, geometry.dilation))
     width, tiles = stride * (m - 1) + dilation * (k - 1) + 1, -(-geometry.out[-1] // m)

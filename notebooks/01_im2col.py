@@ -29,8 +29,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from tinyconvlstm.gradcheck import Case, gradcheck, pair_case
-from tinyconvlstm.ops import conv_backward, conv_forward, softmax_forward
-from tinyconvlstm.ops.windows import Window, col2im, im2col
+from tinyconvlstm.ops import Window, col2im, conv_backward, conv_forward, im2col, softmax_forward
 from tinyconvlstm.viz.patches import patches_as_columns
 
 # %matplotlib inline

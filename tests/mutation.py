@@ -17,7 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from tinyconvlstm.cells.maps import laid
-from tinyconvlstm.ops import conv, overlapping, pooling, products, tiled, windows, winograd
+from tinyconvlstm.ops import columns, conv, overlapping, pooling, products, tiled, windows, winograd
 
 
 class Killer(NamedTuple):
@@ -90,7 +90,7 @@ def codes(outer: CodeType) -> Iterator[CodeType]:
 
 def forget() -> None:
     """Clear what the package remembers of shapes: geometries, lowerings, matrices."""
-    shapes = (laid, conv.chosen, windows.strips, windows.additions)
+    shapes = (laid, conv.chosen, windows.strips, columns.additions)
     shapes += (
         overlapping.every_row,
         overlapping.piece,

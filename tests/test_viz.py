@@ -8,7 +8,8 @@ import pytest
 
 from tinyconvlstm.bptt import scan
 from tinyconvlstm.cells import ConvLSTMCell, GRUCell, LSTMCell
-from tinyconvlstm.ops.windows import Window, im2col
+from tinyconvlstm.ops.columns import im2col
+from tinyconvlstm.ops.windows import Window
 from tinyconvlstm.report import write_report
 from tinyconvlstm.viz.gates import gate_arrays, gates_over_time, gradient_norms
 from tinyconvlstm.viz.loss import loss_curves, smooth

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyconvlstm.backend import array_module, to_backend, to_numpy
-from tinyconvlstm.ops import Window, col2im, im2col, windows
+from tinyconvlstm.ops import Window, col2im, columns, im2col
 from tinyconvlstm.ops.windows import pad, taps
 
 from .oracles import DTYPES, Layout, layouts, naive_im2col, random, scattered
@@ -160,6 +160,6 @@ def test_col2im_clears_what_it_does_not_write() -> None:
         cols = im2col(x, geometry)
         other = random(2, cols.shape)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(windows, "array_module", lambda *_: Soiled())
+            patched.setattr(columns, "array_module", lambda *_: Soiled())
             back = col2im(other, geometry)
         assert np.vdot(cols, other) == pytest.approx(np.vdot(x, back), abs=1e-10)

@@ -107,7 +107,7 @@ def gru_gates_backward(
 
 
 def im2col(padded: Array, geometry: Any) -> Array:
-    """(N, C * prod(K), prod(S_out)) of a padded x (N, C, ...): see `ops.windows.im2col`."""
+    """(N, C * prod(K), prod(S_out)) of a padded x (N, C, ...): see `ops.columns.im2col`."""
     n, c = padded.shape[:2]
     cols = array_module(padded).empty((n, c * geometry.taps, geometry.positions), dtype=padded.dtype)
     launch("im2col", column_sizes(padded, geometry), cols.size, padded, cols)
@@ -115,7 +115,7 @@ def im2col(padded: Array, geometry: Any) -> Array:
 
 
 def add_columns(padded: Array, cols: Array, geometry: Any, spans: tuple[int, ...]) -> None:
-    """Add columns to a padded x, in place: see `ops.windows.add_columns`."""
+    """Add columns to a padded x, in place: see `ops.columns.add_columns`."""
     pixels = (1,) * (3 - len(spans)) + spans
     sizes = column_sizes(padded, geometry) | {f"A{axis}": n for axis, n in enumerate(pixels)}
     (cols,) = contiguous(cols)

@@ -20,6 +20,7 @@ import numpy as np
 import tinyconvlstm as tcl
 from tinyconvlstm.info import blas
 from tinyconvlstm.layers.memory import convolutions, peak
+from tinyconvlstm.ops import columns as columns_module
 from tinyconvlstm.ops import conv, gates, lowering, overlapping, products, tiled, winograd
 from tinyconvlstm.ops import windows as windows_module
 
@@ -259,10 +260,10 @@ def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]
         (overlapping, "array_module", lambda *a, **k: Watched()),
         (overlapping, "unfolded", watched("patches", overlapping.unfolded)),
         (tiled.Tiled, "patches", watched("patches", tiled.Tiled.patches)),
-        (lowering, "columns", watched("patches", windows_module.columns)),
-        (lowering, "patches", watched("patches", windows_module.patches)),
-        (lowering, "add_columns", watched("columns", windows_module.add_columns)),
-        (winograd, "add_columns", watched("columns", windows_module.add_columns)),
+        (lowering, "columns", watched("patches", columns_module.columns)),
+        (lowering, "patches", watched("patches", columns_module.patches)),
+        (lowering, "add_columns", watched("columns", columns_module.add_columns)),
+        (winograd, "add_columns", watched("columns", columns_module.add_columns)),
         (winograd.Winograd, "evaluated", watched("patches", winograd.Winograd.evaluated)),
         (winograd.Winograd, "along_axes", watched("transforms", winograd.Winograd.along_axes)),
         (winograd.Winograd, "put", watched("transforms", winograd.Winograd.put)),

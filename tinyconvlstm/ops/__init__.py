@@ -26,6 +26,7 @@ from .attention import (
     peak_softmax_backward,
     peak_softmax_forward,
 )
+from .columns import col2im, im2col
 from .conv import conv_backward, conv_forward, im2col_only
 from .conv_transpose import conv_transpose_backward, conv_transpose_forward
 from .convolve import convolve_backward, convolve_forward
@@ -93,7 +94,7 @@ from .self_attention import (
     self_attention_backward,
     self_attention_forward,
 )
-from .windows import Geometry, Window, col2im, im2col
+from .windows import Geometry, Window
 
 __all__ = [
     "GATES",

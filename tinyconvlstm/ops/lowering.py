@@ -15,8 +15,9 @@ from math import prod
 from typing import Any, Protocol
 
 from ..backend import Array
+from .columns import add_columns, columns, patches
 from .products import matmul
-from .windows import Geometry, Pads, Sizes, add_columns, columns, patches
+from .windows import Geometry, Pads, Sizes
 
 
 class Lowering(Protocol):

@@ -26,9 +26,10 @@ from functools import lru_cache
 from math import prod
 
 from ..backend import Array, array_module
+from .columns import patches, strided, windows
 from .lowering import Im2col, frames_of
 from .products import LARGEST, cost, divisors, dots, small_kernels
-from .windows import Geometry, Sizes, patches, spans, strided, windows
+from .windows import Geometry, Sizes, spans
 
 NARROW = 16  # positions of a row below which products of its own are slow
 MANY = 128  # features beyond which the products are nearly all of the time

@@ -12,7 +12,8 @@ from math import prod
 from typing import NamedTuple
 
 from ..backend import Array
-from .windows import Geometry, Sizes, Window, col2im, im2col, per_axis
+from .columns import col2im, im2col
+from .windows import Geometry, Sizes, Window, per_axis
 
 
 class PatchesSaved(NamedTuple):

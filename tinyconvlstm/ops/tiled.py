@@ -17,9 +17,10 @@ from functools import lru_cache, reduce
 from math import prod
 
 from ..backend import Array, array_module
+from .columns import add_columns, windows
 from .lowering import frames_of
 from .products import divisors, matmul
-from .windows import Geometry, Sizes, add_columns, windows
+from .windows import Geometry, Sizes
 
 TILES = range(8, 17)  # outputs side by side
 FEW = 2  # channels and features of a group up to which tiles pay

@@ -36,9 +36,10 @@ from math import prod
 import numpy as np
 
 from ..backend import Array, array_module
+from .columns import add_columns, patches, windows
 from .lowering import frames_of
 from .products import matmul
-from .windows import Geometry, Sizes, add_columns, patches, spans, windows
+from .windows import Geometry, Sizes, spans
 
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 VALUES = len(POINTS) + 1  # J

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, to_numpy
-from ..ops.windows import Window, im2col, pad
+from ..ops.columns import im2col
+from ..ops.windows import Window, pad
 from .gates import COLOURS
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in what runs beside a GPU: batches made ahead, precisions, published trainings.
+"""Mistakes in what runs beside a GPU: states at rest, batches made ahead, precisions, published trainings.
 
 Those in the CUDA sources themselves are planted in `test_kernels.py`.
 """
@@ -6,17 +6,21 @@ Those in the CUDA sources themselves are planted in `test_kernels.py`.
 
 from __future__ import annotations
 
-from . import test_cli, test_precision, test_prefetch
+from . import test_cli, test_precision, test_prefetch, test_rest
 from .killers import test
 from .mutation import Mutant
 
 AHEAD = test(test_prefetch.test_the_same_batches_in_any_order_of_steps, "numpy")
 TIES = test(test_precision.test_tf32_keeps_ten_bits_and_rounds_to_nearest_even)
 PAPER = test(test_cli.test_the_published_training_is_the_paper_s)
+OWN_ZERO = test(test_rest.test_a_users_own_repeated_zero_is_an_array_like_any_other, "numpy")
+PARTS_OF_REST = test(test_rest.test_rest_is_known_with_its_parts_and_nothing_else_is, "numpy")
 TF32 = "precision:rounded_to_tf32"
 
 BESIDE = [
     Mutant("a batch made ahead for another step", "data.prefetch:Prefetch.__call__", "self.ahead[0] == step", "step >= 0", AHEAD),
+    Mutant("a user's own zeros taken for rest", "cells.maps:at_rest", "_zeros.get(id(h.base)) is h.base", "not any(h.strides)", OWN_ZERO),
+    Mutant("rest forgotten", "cells.maps:rest", "_zeros[id(zero)] = zero", "pass", PARTS_OF_REST),
     Mutant("TF32 with eleven bits", TF32, "0xFFFFE000", "0xFFFFF000", TIES),
     Mutant("TF32 cut off, not rounded", TF32, "bits + np.uint32(0xFFF)", "bits - np.uint32(1)", TIES),
     Mutant("ties away from zero", TF32, "np.uint32(0xFFF)", "np.uint32(0x1000)", TIES),

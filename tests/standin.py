@@ -18,6 +18,7 @@ import operator
 import sys
 import types
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -47,10 +48,26 @@ def wrap(result: Any) -> Any:
     if isinstance(result, (np.ndarray, np.generic, bool, int, float, complex)):
         new = object.__new__(ndarray)
         new._values = np.asarray(result)
+        new._base = owner(new)
         return new
     if isinstance(result, (list, tuple)):
         return tuple(map(wrap, result)) if isinstance(result, tuple) else list(map(wrap, result))
     return result
+
+
+# by id of the NumPy array that holds the memory
+OWNERS: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+
+def owner(new: Any) -> Any:
+    """None for an array with memory of its own, else the array whose memory it shows: the same object every time."""
+    held = new._values if new._values.base is None else new._values.base
+    found = OWNERS.get(id(held))
+    if not isinstance(held, np.ndarray) or held is new._values:
+        if found is None or found._values is not held:
+            OWNERS[id(held)] = new
+        return None
+    return found if found is not None and found._values is held else wrap(held)
 
 
 def refuse_keywords(name: str, given: dict[str, Any], allowed: str) -> None:
@@ -63,12 +80,13 @@ class ndarray:  # noqa: N801 (CuPy's name)
     """A NumPy array that behaves as if it lay on a device."""
 
     __module__ = "cupy"
-    __slots__ = ("__weakref__", "_values")
+    __slots__ = ("__weakref__", "_base", "_values")
     __hash__ = None  # type: ignore[assignment]
     __array_ufunc__ = None  # numpy.exp(x) is a TypeError; numpy scalars hand x over to __radd__ and so on
 
     def __init__(self, shape: Any, dtype: Any = float) -> None:
         self._values = _empty(shape, dtype)
+        self._base = owner(self)
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError(NO_CONVERSION)
@@ -85,7 +103,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     itemsize = property(lambda self: self._values.itemsize)
     strides = property(lambda self: self._values.strides)
     flags = property(lambda self: _Flags(self._values.flags))
-    base = property(lambda self: None if self._values.base is None else wrap(self._values.base))
+    base = property(lambda self: self._base)
     T = property(lambda self: wrap(self._values.T))
     real = property(lambda self: wrap(self._values.real))
     imag = property(lambda self: wrap(self._values.imag))

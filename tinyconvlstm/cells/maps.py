@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -239,15 +240,24 @@ def laid(window: Window, sizes: tuple[int, ...]) -> Geometry:
     return window.over(sizes)
 
 
+# the zeros that `rest` repeats, by id, as long as an array repeats them
+_zeros: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+
 def rest(x: Array) -> Array:
     """Zeros like x that take no memory: one 0, repeated. A map knows them by `at_rest` and skips them."""
     xp = array_module(x)
-    return xp.broadcast_to(xp.zeros((), dtype=x.dtype), x.shape)
+    zero = xp.zeros((), dtype=x.dtype)
+    _zeros[id(zero)] = zero
+    return xp.broadcast_to(zero, x.shape)
 
 
 def at_rest(h: Array) -> bool:
-    """Whether h was made by `rest`. An array of zeros that fills memory is not at rest."""
-    return h.size > 1 and not any(h.strides) and not h[(0,) * h.ndim]
+    """Whether h was made by `rest`, or is a part of such an array. Other zeros are not at rest.
+
+    The number is not read: on a GPU that would wait for all work before, and no captured graph may do it.
+    """
+    return h.base is not None and _zeros.get(id(h.base)) is h.base
 
 
 def zeros(x: Array, shape: tuple[int, ...]) -> Array:

@@ -248,7 +248,9 @@ def test_a_cuda_device_is_there(cupy: Any) -> None:
 def test_views_know_the_array_that_holds_their_memory(cupy: Any) -> None:
     x = cupy.zeros((2, 3))
     assert x.base is None
-    assert all(view.base is x for view in (x[1], x.T, x[0][1:], x.reshape(6), cupy.broadcast_to(x, (4, 2, 3))))
+    assert all(
+        view.base is x for view in (x[1], x.T, x[0][1:], x.reshape(6), cupy.broadcast_to(x, (4, 2, 3)))
+    )
     assert cupy.zeros(3)[1:].base.shape == (3,)  # alive as long as the view
     assert (x + 1).base is None
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -182,12 +188,21 @@ def test_work_on_a_gpu_is_not_split(cupy_standin):
         assert parallel.shares(x, 1e12) == [slice(0, 4)]
 
 
-def test_no_thread_is_left_and_blas_gets_its_threads_back():
+def blas():
     from threadpoolctl import threadpool_info
 
-    def blas():
-        return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+    return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
 
+
+@pytest.fixture
+def blas_at_two():
+    """The setting at 2 threads, BLAS's too; both as they were at the end."""
+    set_threads(2)
+    yield [2] * len(blas())
+    set_threads(None)
+
+
+def test_no_thread_is_left_and_blas_gets_its_threads_back():
     before, threads = blas(), threading.active_count()
     inside = parallel.run_parts(lambda part: blas(), [0, 1, 2])
     assert all(n == 1 for found in inside for n in found)
@@ -207,6 +222,81 @@ def test_an_error_in_a_part_is_raised_after_all_have_ended():
         parallel.run_parts(part, [0, 1, 2])
     assert ended == [0]
     assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals between threads")
+@pytest.mark.parametrize("interrupted", [[2], [1, 2]], ids=["once", "twice"])
+def test_ctrl_c_is_raised_after_all_parts_have_ended(interrupted, blas_at_two):
+    ended = []
+
+    def part(k):
+        time.sleep(0.1 * k)
+        if k in interrupted:  # the first part has ended, and its thread waits for the others
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2 if k else 0)
+        ended.append((k, blas()))
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run_parts(part, [0, 1, 2])
+    assert sorted(k for k, _ in ended) == [0, 1, 2]
+    assert all(n == 1 for _, found in ended for n in found)
+    assert blas() == blas_at_two
+    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=repr)
+def test_where_a_thread_does_not_start_the_others_are_waited_for(error, monkeypatch, blas_at_two):
+    ended, start, late = [], threading.Thread.start, []
+
+    def broken(thread):
+        if thread.name.endswith("2"):
+            late.append(thread)
+            raise error
+        start(thread)
+
+    def part(k):
+        time.sleep(0.1)
+        ended.append((k, blas()))
+
+    monkeypatch.setattr(threading.Thread, "start", broken)
+    with pytest.raises(type(error)):
+        parallel.run_parts(part, [0, 1, 2, 3])
+    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+    assert blas() == blas_at_two
+    start(late[0])  # Ctrl-C came while it was being started: it does nothing any more
+    late[0].join()
+    assert ended == [(1, [1] * len(blas_at_two))]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True], ids=["by another thread", "in a part"])
+def test_a_process_forked_during_a_call_has_blas_for_itself(inside, blas_at_two):
+    begun, go_on, codes = threading.Event(), threading.Event(), []
+
+    def forked():
+        child = os.fork()
+        if child == 0:
+            with parallel.single_threaded_blas():
+                alone = blas() == [1] * len(blas_at_two)
+            os._exit(0 if alone and (inside or parallel._holders == 0) and blas() == blas_at_two else 1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def part(k):
+        if k == 0 and inside:
+            forked()
+        begun.set()
+        go_on.wait(10)
+
+    other = threading.Thread(target=parallel.run_parts, args=(part, [0, 1]))
+    other.start()
+    begun.wait(10)
+    if not inside:
+        forked()
+    go_on.set()
+    other.join()
+    assert codes == [0]
+    assert blas() == blas_at_two
 
 
 def test_parts_of_parts_stay_on_their_thread():
@@ -252,9 +342,58 @@ def test_beside_a_users_own_threads(rng):
         check(result, expected)
 
 
+def test_a_setting_made_during_a_call_holds_after_it(blas_at_two):
+    def part(k):
+        if k:
+            set_threads(3)
+        return blas()
+
+    assert parallel.run_parts(part, [0, 1])[1] == [1] * len(blas_at_two)
+    assert blas() == [3] * len(blas_at_two)
+    assert get_threads() == 3
+
+
+FIRST_USE = """
+import json, sys
+import numpy as np
+import tinyconvlstm
+heavy = "threadpoolctl" in sys.modules
+from threadpoolctl import threadpool_info
+blas = lambda: [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+x = np.ones((2, 1, 3), np.float32)
+{use}
+first = blas()
+tinyconvlstm.set_threads(2)
+tinyconvlstm.set_threads(None)
+print(json.dumps([heavy, first, blas()]))
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "tinyconvlstm.scan(tinyconvlstm.LSTMCell(3, 2), x)",
+        "tinyconvlstm.ops.linear_forward(x, x[0])",
+        "tinyconvlstm.ops.conv_forward(x[0], x[0])",
+    ],
+)
+def test_the_environment_s_setting_is_blas_s_too(use):
+    """From the first use on, as `set_threads(1)` would have it; an import sets nothing, and imports nothing for it."""
+    environment = os.environ | {parallel.VARIABLE: "1"} | dict.fromkeys(parallel.BLAS_VARIABLES, "2")
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_USE.format(use=use)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heavy, first, after = json.loads(done.stdout)
+    assert not heavy
+    assert first == after == [1] * len(first)
+
+
 def test_the_setting(monkeypatch):
     for name in (parallel.VARIABLE, *parallel.BLAS_VARIABLES):
         monkeypatch.delenv(name, raising=False)
+    assert get_threads() == parallel.usable_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "²")  # no number: not obeyed
     assert get_threads() == parallel.usable_cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert get_threads() == 1
@@ -266,11 +405,15 @@ def test_the_setting(monkeypatch):
     finally:
         set_threads(None)
     assert get_threads() == 3
-    monkeypatch.setenv(parallel.VARIABLE, "many")
-    with pytest.raises(
-        ValueError, match=r"TINYCONVLSTM_THREADS='many', expected a whole number of at least 1"
-    ):
-        get_threads()
+    for wrong in ("many", "²", "0", "-1", ""):
+        monkeypatch.setenv(parallel.VARIABLE, wrong)
+        for ask in (get_threads, lambda: set_threads(None)):
+            with pytest.raises(
+                ValueError, match=rf"TINYCONVLSTM_THREADS='{wrong}', expected a whole number of at least 1"
+            ):
+                ask()
+    monkeypatch.delenv(parallel.VARIABLE)
+    set_threads(None)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])

@@ -4,9 +4,10 @@ NumPy lets go of Python's lock inside its loops, so two threads that each hold h
 cores busy, in the element-wise work and the copies as well as in the products. While they run, the
 BLAS library is held at one thread, or every product would ask for all cores again.
 
-Threads live as long as one call: none is left behind, so notebooks, forks and a user's own threads
-never meet them. Small work is not split. The parts depend on the sizes and the setting alone, so a
-fixed setting gives the same bits in every run; another setting sums gradients in another order.
+Threads live as long as one call: none is left behind, after Ctrl-C neither, so notebooks and forks
+between calls never meet them; a fork during another thread's call begins without them. Small work is
+not split. The parts depend on the sizes and the setting alone, so a fixed setting gives the same bits
+in every run; another setting sums gradients in another order.
 """
 
 from __future__ import annotations
@@ -34,18 +35,34 @@ def set_threads(threads: int | None) -> None:
     """Choose how many threads the library, and NumPy's BLAS, may use; None goes back to the default.
 
     The default is the environment's TINYCONVLSTM_THREADS, else the usable cores, of which
-    OMP_NUM_THREADS and its kin for BLAS may ask for fewer.
+    OMP_NUM_THREADS and its kin for BLAS may ask for fewer; BLAS then keeps what it began with. Work
+    under way ends with the threads it has.
 
     Raises:
-        ValueError: threads is not a whole number of at least 1.
+        ValueError: threads, or TINYCONVLSTM_THREADS, is not a whole number of at least 1.
     """
-    global _chosen
+    global _chosen, _settled
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected a whole number of at least 1, or None")
-    _chosen = threads
+    wanted = from_environment() if threads is None else threads
     with _lock:
-        for library in blas().lib_controllers if _holders == 0 else []:
-            library.set_num_threads(_blas_default[library.filepath] if threads is None else threads)
+        _chosen, _settled = threads, True
+        blas()
+        numbers = {path: wanted or number for path, number in _blas_default.items()}
+        if _holders:
+            _found.update(numbers)  # the last holder sets them
+        else:
+            set_blas(numbers)
+
+
+def settle() -> None:
+    """Let the environment's TINYCONVLSTM_THREADS hold for BLAS too: at the library's first work, not at its import."""
+    global _settled
+    if not _settled:
+        if from_environment() is None:
+            _settled = True
+        else:
+            set_threads(None)
 
 
 def get_threads() -> int:
@@ -54,15 +71,25 @@ def get_threads() -> int:
     Raises:
         ValueError: the environment's TINYCONVLSTM_THREADS is not a whole number of at least 1.
     """
-    if _chosen is not None:
-        return _chosen
+    if given := _chosen or from_environment():
+        return given
+    limits = [whole(os.environ.get(name, "")) for name in BLAS_VARIABLES]
+    return max(1, min([usable_cores(), *(limit for limit in limits if limit is not None)]))
+
+
+def from_environment() -> int | None:
+    """The environment's TINYCONVLSTM_THREADS, None where it is not set."""
     given = os.environ.get(VARIABLE)
     if given is None:
-        limits = [int(os.environ[name]) for name in BLAS_VARIABLES if os.environ.get(name, "").isdigit()]
-        return max(1, min([usable_cores(), *limits]))
-    if not given.isdigit() or int(given) < 1:
+        return None
+    if not whole(given):
         raise ValueError(f"the environment has {VARIABLE}={given!r}, expected a whole number of at least 1")
-    return int(given)
+    return whole(given)
+
+
+def whole(text: str) -> int | None:
+    """The number that ASCII digits spell; None for any other text, the empty one and "²" too."""
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def usable_cores() -> int:
@@ -76,6 +103,7 @@ def shares(batch: Array, macs: float, small: float | None = None) -> list[slice]
     One slice where a part would be smaller than `small` (default: SMALL), where the array lies on a GPU, or where this
     thread is itself working on a part.
     """
+    settle()
     count, small = batch.shape[0], SMALL if small is None else small
     if count < 2 or macs < 2 * small or _inside.get() or backend_name(batch) == "cupy":
         return [slice(0, count)]
@@ -102,6 +130,7 @@ def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool
             return [function(part) for part in parts]
     results: list[Any] = [None] * len(parts)
     errors: dict[int, BaseException] = {}
+    given_up, ended = threading.Event(), [threading.Event() for _ in parts]
 
     def work(k: int) -> None:
         _inside.set(True)
@@ -110,30 +139,59 @@ def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool
         except BaseException as error:  # also an interrupt: the other threads are waited for first
             errors[k] = error
 
+    def in_thread(k: int) -> None:
+        try:
+            if not given_up.is_set():
+                contexts[k].run(work, k)
+        finally:
+            ended[k].set()
+
     # a copied context carries numpy.errstate along, and keeps `_inside` within the part
     contexts = [contextvars.copy_context() for _ in parts]
+    threads = [
+        threading.Thread(target=in_thread, args=(k,), name=f"tinyconvlstm part {k}")
+        for k in range(1, len(parts))
+    ]
     with single_threaded_blas():
-        threads = [
-            threading.Thread(target=context.run, args=(work, k), name=f"tinyconvlstm part {k}")
-            for k, context in enumerate(contexts)
-        ][1:]
-        for thread in threads:
-            thread.start()
         try:
-            contexts[0].run(work, 0)
-        finally:
             for thread in threads:
-                thread.join()
+                thread.start()
+            contexts[0].run(work, 0)
+        except BaseException:  # a thread could not be started, or Ctrl-C came meanwhile
+            given_up.set()  # also for one that is being started just now
+            raise
+        finally:
+            wait_for(threads, ended[1:])
     for k in sorted(errors):
         raise errors[k]
     return results
 
 
+def wait_for(threads: list[threading.Thread], ended: list[threading.Event]) -> None:
+    """Wait until every thread that began has ended. Ctrl-C is raised after that, not instead.
+
+    By events: a `join` that is interrupted takes its thread for stopped in some versions of Python.
+    """
+    interrupt = None
+    while True:
+        try:
+            for thread, end in zip(threads, ended, strict=True):
+                if thread.is_alive():
+                    end.wait()
+                    thread.join()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
 _lock = threading.Lock()
 _holders = 0
-_limit: Any = None
+_found: dict[str, int] = {}  # threads of each BLAS library that the last holder sets
 _controller: Any = None
-_blas_default: dict[str, int] = {}  # threads of each BLAS library as we found it
+_blas_default: dict[str, int] = {}  # threads of each BLAS library as it began
+_settled = False  # whether BLAS has the setting's number
 
 
 def blas() -> Any:
@@ -143,22 +201,48 @@ def blas() -> Any:
         from threadpoolctl import ThreadpoolController
 
         _controller = ThreadpoolController().select(user_api="blas")
-        _blas_default.update((lib.filepath, lib.num_threads) for lib in _controller.lib_controllers)
+        _blas_default.update(blas_threads())
     return _controller
+
+
+def blas_threads() -> dict[str, int]:
+    """How many threads each BLAS library has, by its path."""
+    return {library.filepath: library.num_threads for library in blas().lib_controllers}
+
+
+def set_blas(numbers: dict[str, int]) -> None:
+    """Give each BLAS library its number of threads."""
+    for library in blas().lib_controllers:
+        library.set_num_threads(numbers[library.filepath])
 
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS at one thread; the last of several holders gives back what the first one found."""
-    global _holders, _limit
+    """Hold BLAS at one thread; the last of several holders sets what the first one found, or what was chosen since."""
+    global _holders
     with _lock:
         if _holders == 0:
-            _limit = blas().limit(limits=1)
+            _found.update(blas_threads())
+            set_blas(dict.fromkeys(_found, 1))
         _holders += 1
     try:
         yield
     finally:
         with _lock:
-            _holders -= 1
-            if _holders == 0:
-                _limit.restore_original_limits()
+            if _holders:  # none are left in a process that was forked in the block
+                _holders -= 1
+                if _holders == 0:
+                    set_blas(_found)
+
+
+def begin_alone() -> None:
+    """In a forked process the threads of other calls are gone: nobody holds BLAS, or the lock."""
+    global _lock, _holders
+    _lock = threading.Lock()
+    if _holders:
+        _holders = 0
+        set_blas(_found)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=begin_alone)

@@ -21,7 +21,7 @@ from functools import lru_cache, reduce
 from typing import NamedTuple, TypeVar
 
 from ..backend import Array, array_module, backend_name, check_dtypes
-from ..parallel import SMALL, cuts, run_parts, shares
+from ..parallel import SMALL, cuts, run_parts, settle, shares
 from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .overlapping import Overlapping, pays
@@ -69,6 +69,7 @@ def conv_forward(
     Source: Shi et al. 2015, arXiv 1506.04214, the operator "*" of equation 3.
     """
     array_module(x=x, w=w, b=b)
+    settle()
     geometry = check_conv(x, w, b, window, groups)
     y = correlate(x, w, geometry, groups, b)
     return y, ConvSaved(x, w, b is not None, geometry, groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..backend import Array, array_module, check_dtypes
+from ..parallel import settle
 
 
 class LinearSaved(NamedTuple):
@@ -31,6 +32,7 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, L
         TypeError: dtypes differ.
     """
     array_module(x=x, w=w, b=b)
+    settle()
     if w.ndim != 2:
         raise ValueError(f"w.shape is {w.shape}, expected (F, C)")
     if x.ndim < 1 or x.shape[-1] != w.shape[1]:

@@ -14,6 +14,7 @@ from .mutants_gpu import GPU
 from .mutants_interop import INTEROP
 from .mutants_models import MODELS
 from .mutants_ops import OPERATIONS
+from .mutants_parallel import PARALLEL
 from .mutants_variants import VARIANTS
 from .mutants_words import TASKS as WORDS
 from .mutation import Mutant, killed
@@ -23,6 +24,7 @@ TABLES: dict[str, list[Mutant]] = {
     **BACKWARD,
     **OPERATIONS,
     **VARIANTS,
+    **PARALLEL,
     **GPU,
     **MODELS,
     **ATTENTION,

@@ -194,12 +194,20 @@ def blas():
     return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
 
 
-@pytest.fixture
-def blas_at_two():
+@contextmanager
+def two_threads():
     """The setting at 2 threads, BLAS's too; both as they were at the end."""
     set_threads(2)
-    yield [2] * len(blas())
-    set_threads(None)
+    try:
+        yield [2] * len(blas())
+    finally:
+        set_threads(None)
+
+
+@pytest.fixture
+def blas_at_two():
+    with two_threads() as found:
+        yield found
 
 
 def test_no_thread_is_left_and_blas_gets_its_threads_back():
@@ -208,6 +216,27 @@ def test_no_thread_is_left_and_blas_gets_its_threads_back():
     assert all(n == 1 for found in inside for n in found)
     assert blas() == before
     assert threading.active_count() == threads
+
+
+def test_blas_is_held_by_calls_of_any_thread(blas_at_two):
+    """Also where another thread set its number first, and where the last call to end did not begin first."""
+    found, begun, go_on = [], threading.Event(), threading.Event()
+
+    def first():
+        with parallel.single_threaded_blas():
+            begun.set()
+            go_on.wait(10)
+
+    other = threading.Thread(target=first)
+    other.start()
+    begun.wait(10)
+    found.append(blas())
+    with parallel.single_threaded_blas():
+        go_on.set()
+        other.join()
+        found.append(blas())
+    assert found == [[1] * len(blas_at_two)] * 2
+    assert blas() == blas_at_two
 
 
 def test_an_error_in_a_part_is_raised_after_all_have_ended():
@@ -277,9 +306,13 @@ def test_a_process_forked_during_a_call_has_blas_for_itself(inside, blas_at_two)
     def forked():
         child = os.fork()
         if child == 0:
-            with parallel.single_threaded_blas():
-                alone = blas() == [1] * len(blas_at_two)
-            os._exit(0 if alone and (inside or parallel._holders == 0) and blas() == blas_at_two else 1)
+            right = False
+            try:
+                with parallel.single_threaded_blas():
+                    right = blas() == [1] * len(blas_at_two)
+                right = right and (inside or parallel._holders == 0) and blas() == blas_at_two
+            finally:
+                os._exit(0 if right else 1)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     def part(k):

@@ -211,9 +211,15 @@ def blas_threads() -> dict[str, int]:
 
 
 def set_blas(numbers: dict[str, int]) -> None:
-    """Give each BLAS library its number of threads."""
+    """Give each BLAS library its number of threads, under the lock.
+
+    Newer versions of threadpoolctl obey one thread alone until that has let go; here any may come.
+    """
     for library in blas().lib_controllers:
+        let_go = getattr(library, "clear_controlling_thread", lambda force: None)
+        let_go(force=True)
         library.set_num_threads(numbers[library.filepath])
+        let_go(force=True)
 
 
 @contextmanager
@@ -236,7 +242,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def begin_alone() -> None:
-    """In a forked process the threads of other calls are gone: nobody holds BLAS, or the lock."""
+    """In a forked process the threads of other calls are gone: nobody holds BLAS."""
     global _lock, _holders
     _lock = threading.Lock()
     if _holders:
@@ -245,4 +251,9 @@ def begin_alone() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=begin_alone)
+    # nobody is changing BLAS's number meanwhile: the forking thread has the lock
+    os.register_at_fork(
+        before=lambda: _lock.acquire(),
+        after_in_parent=lambda: _lock.release(),
+        after_in_child=begin_alone,
+    )

@@ -1,0 +1,48 @@
+"""Mistakes in threads: parts that are left behind, settings that are lost."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from . import test_parallel
+from .killers import test
+from .mutation import Killer, Mutant
+
+
+def with_two(function: Callable[..., None], *args: Any) -> Killer:
+    """A test that needs BLAS at two threads."""
+
+    def run() -> None:
+        with test_parallel.two_threads() as found:
+            try:
+                test(function, *args, blas_at_two=found).run()
+            finally:
+                for thread in threading.enumerate():
+                    if thread.name.startswith("tinyconvlstm part"):  # what a mutant left running
+                        thread.join()
+
+    return Killer(f"`test_parallel.{function.__name__}`", run)
+
+
+CTRL_C = with_two(test_parallel.test_ctrl_c_is_raised_after_all_parts_have_ended, [2])
+NO_START = with_two(
+    test_parallel.test_where_a_thread_does_not_start_the_others_are_waited_for, KeyboardInterrupt()
+)
+MEANWHILE = with_two(test_parallel.test_a_setting_made_during_a_call_holds_after_it)
+FORKED = with_two(test_parallel.test_a_process_forked_during_a_call_has_blas_for_itself, False)
+
+ANY = with_two(test_parallel.test_blas_is_held_by_calls_of_any_thread)
+
+LEFT = [
+    Mutant("BLAS given back by the first call that ends", "parallel:single_threaded_blas", "_holders == 0:\n                    set_blas", "True:\n                    set_blas", ANY),
+    Mutant("Ctrl-C does not wait for the parts", "parallel:wait_for", "interrupt = error", "raise", CTRL_C),
+    Mutant("a thread runs that Ctrl-C found starting", "parallel:run_parts", "given_up.set()", "pass", NO_START),
+    Mutant("a setting lost for BLAS during a call", "parallel:set_threads", "_found.update(numbers)", "pass", MEANWHILE),
+    Mutant("BLAS stays at one thread", "parallel:single_threaded_blas", "set_blas(_found)", "pass", MEANWHILE),
+    Mutant("BLAS of a forked process stays at one thread", "parallel:begin_alone", "set_blas(_found)", "pass", FORKED),
+]  # fmt: skip
+
+PARALLEL = {"Threads": LEFT}

@@ -48,14 +48,16 @@ def built(tmp_path_factory):
         key = f"{name}_{np.dtype(dtype).name}_{small}_{abs(hash(kernels.SOURCES[name]))}"
         if key not in libraries:
             variables = tuple((size, f"size_{size}") for size, _ in sizes)  # sizes that can still change
-            declared = "".join(f'extern "C" {{ long long {variable}; }}\n' for _, variable in variables)
+            named = [variable if small else f"{variable}LL" for _, variable in variables]  # as in the source
+            declared = "".join(f'extern "C" {{ long long {variable}; }}\n' for variable in named)
             text = SHIM + declared + kernels.source(name, dtype, variables, small)
             (folder / f"{key}.cpp").write_text(text)
             command = [compiler, "-O1", *WARNINGS, "-shared", "-fPIC", f"{key}.cpp", "-o", f"{key}.so"]
             subprocess.run(command, cwd=folder, check=True)
             libraries[key] = ctypes.CDLL(str(folder / f"{key}.so"))
         for size, value in sizes:
-            ctypes.c_longlong.in_dll(libraries[key], f"size_{size}").value = value
+            name = f"size_{size}" if small else f"size_{size}LL"
+            ctypes.c_longlong.in_dll(libraries[key], name).value = value
         return libraries[key]
 
     return build
@@ -310,16 +312,38 @@ ALL_SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("small", [True, False])
+LARGE_SIZES = ALL_SIZES | {"F": 64, "P": 1 << 25, "ZN": 3 * 64 << 25}  # F * P is 2^31
+
+
+@pytest.mark.parametrize("name", list(kernels.SOURCES))
+def test_no_product_of_large_sizes_overflows(name, tmp_path):
+    """Sizes are numbers in the source, and a product of two of them is computed before it meets a position."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++")
+    (tmp_path / "kernel.cpp").write_text(
+        SHIM + kernels.source(name, np.float32, tuple(LARGE_SIZES.items()), small=False)
+    )
+    command = [compiler, "-fsyntax-only", "-Werror=overflow", "kernel.cpp"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sizes", "small"),
+    [(ALL_SIZES, True), (ALL_SIZES, False), (LARGE_SIZES, False)],
+    ids=["32-bit", "64-bit", "large"],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", list(kernels.SOURCES))
-def test_nvidias_compiler_takes_the_source(nvrtc, name, dtype, small):
-    text = kernels.source(name, dtype, tuple(ALL_SIZES.items()), small)
+def test_nvidias_compiler_takes_the_source(nvrtc, name, dtype, sizes, small):
+    text = kernels.source(name, dtype, tuple(sizes.items()), small)
     program = nvrtc.createProgram(text, f"{name}.cu", (), ())
     try:
         nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", "-std=c++17"))
     except nvrtc.NVRTCError:
         pytest.fail(nvrtc.getProgramLog(program))
+    assert nvrtc.getProgramLog(program).strip("\0 \n") == ""  # not a warning either
     ptx = nvrtc.getPTX(program)
     assert f".entry {name}" in (ptx.decode() if isinstance(ptx, bytes) else ptx)
     assert "atom" not in str(ptx)

@@ -33,9 +33,15 @@ def usable(*arrays: Array | None) -> bool:
 
 
 def source(name: str, dtype: Any, sizes: Sizes, small: bool = True) -> str:
-    """The complete source of a kernel for float32 or float64; `small` where 32-bit positions do."""
+    """The complete source of a kernel for float32 or float64; `small` where 32-bit positions do.
+
+    Otherwise the sizes are 64-bit numbers too, or products of theirs would be computed in 32 bits.
+    """
     numbers = {"real": "float" if np.dtype(dtype) == np.float32 else "double"}
-    numbers |= {"whole": "int" if small else "long long", **{key: str(n) for key, n in sizes}}
+    numbers |= {
+        "whole": "int" if small else "long long",
+        **{key: f"{n}" if small else f"{n}LL" for key, n in sizes},
+    }
     return "".join(f"#define {key} {value}\n" for key, value in numbers.items()) + SOURCES[name]
 
 

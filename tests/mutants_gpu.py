@@ -6,10 +6,28 @@ Those in the CUDA sources themselves are planted in `test_kernels.py`.
 
 from __future__ import annotations
 
-from . import test_cli, test_precision, test_prefetch, test_rest
-from .killers import test
-from .mutation import Mutant
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from . import standin, test_captured, test_cli, test_precision, test_prefetch, test_rest
+from .killers import test
+from .mutation import Killer, Mutant
+
+
+def on_standin(function: Callable[[Any, Any], None]) -> Killer:
+    """A test that needs the stand-in for CuPy."""
+
+    def run() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            function(standin.install(patch), patch)
+
+    return Killer(f"`{function.__module__.rpartition('.')[2]}.{function.__name__}`", run)
+
+
+RECORDED = on_standin(test_captured.test_another_device_precision_or_switch_records_again)
+LAST_USED = on_standin(test_captured.test_the_graphs_used_last_are_kept)
 AHEAD = test(test_prefetch.test_the_same_batches_in_any_order_of_steps, "numpy")
 TIES = test(test_precision.test_tf32_keeps_ten_bits_and_rounds_to_nearest_even)
 PAPER = test(test_cli.test_the_published_training_is_the_paper_s)
@@ -21,6 +39,10 @@ BESIDE = [
     Mutant("a batch made ahead for another step", "data.prefetch:Prefetch.__call__", "self.ahead[0] == step", "step >= 0", AHEAD),
     Mutant("a user's own zeros taken for rest", "cells.maps:at_rest", "_zeros.get(id(h.base)) is h.base", "not any(h.strides)", OWN_ZERO),
     Mutant("rest forgotten", "cells.maps:rest", "_zeros[id(zero)] = zero", "pass", PARTS_OF_REST),
+    Mutant("a graph of another device", "kernels:captured", "device.id, ", "", RECORDED),
+    Mutant("a graph of another precision", "kernels:captured", "switches(), ", "", RECORDED),
+    Mutant("a graph of other kernels", "kernels:captured", "switched_on(), ", "", RECORDED),
+    Mutant("the oldest graph dropped, not the one unused for longest", "kernels:captured", "kept.pop(key) if key in kept", "kept[key] if key in kept", LAST_USED),
     Mutant("TF32 with eleven bits", TF32, "0xFFFFE000", "0xFFFFF000", TIES),
     Mutant("TF32 cut off, not rounded", TF32, "bits + np.uint32(0xFFF)", "bits - np.uint32(1)", TIES),
     Mutant("ties away from zero", TF32, "np.uint32(0xFFF)", "np.uint32(0x1000)", TIES),

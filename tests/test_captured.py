@@ -11,6 +11,9 @@ import pytest
 
 from tinyconvlstm import ConvLSTMCell, kernels, scan, to_backend
 from tinyconvlstm.backend import to_numpy
+from tinyconvlstm.precision import products
+
+from .test_precision import with_switches
 
 
 def step(x, w):
@@ -96,6 +99,44 @@ def test_a_graph_is_recorded_once_a_shape_and_replayed(cupy_standin, monkeypatch
         assert found["twice"][1] is None
     once = ["own memory", "enter", "call", "wait", "begin", "call", "end", "exit", "shared memory", "launch"]
     assert recorder.log == [*once, "launch", *once, "launch"]
+
+
+def test_another_device_precision_or_switch_records_again(cupy_standin, monkeypatch):
+    recorder, device = Recorder(), [0]
+    recorder.install(cupy_standin.cuda, monkeypatch)
+    with_switches(cupy_standin, monkeypatch)
+    current = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(cupy_standin.cuda, "Device", lambda: SimpleNamespace(id=device[0], **vars(current)))
+    replayed, x = kernels.captured(recorder.step), cupy_standin.ones((2, 2))
+
+    def recordings() -> int:
+        replayed(x, x)
+        return recorder.log.count("begin")
+
+    assert [recordings(), recordings()] == [1, 1]
+    with products("tf32"):
+        assert [recordings(), recordings()] == [2, 2]
+    with products("float32"):  # by name, which is another compute type than none
+        assert [recordings(), recordings()] == [3, 3]
+    monkeypatch.setenv("TINYCONVLSTM_KERNELS", "0")
+    assert [recordings(), recordings()] == [4, 4]
+    monkeypatch.delenv("TINYCONVLSTM_KERNELS")
+    device[0] = 1
+    assert [recordings(), recordings()] == [5, 5]
+    device[0] = 0
+    assert recordings() == 5
+
+
+def test_the_graphs_used_last_are_kept(cupy_standin, monkeypatch):
+    recorder = Recorder()
+    recorder.install(cupy_standin.cuda, monkeypatch)
+    monkeypatch.setattr(kernels, "GRAPHS", 2)
+    replayed = kernels.captured(recorder.step)
+    recorded = []
+    for n in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, which was used before 1
+        replayed(cupy_standin.ones((n, n)), cupy_standin.ones((n, n)))
+        recorded.append(recorder.log.count("begin"))
+    assert recorded == [1, 2, 2, 3, 3, 4]
 
 
 def test_a_capture_that_fails_is_ended_and_says_why(cupy_standin, monkeypatch):

@@ -75,12 +75,18 @@ class Switches:
         self.mode = mode
 
 
-def test_both_switches_are_set_and_put_back(cupy_standin, monkeypatch):
+def with_switches(cupy, monkeypatch):
+    """The switches, where the package looks for CuPy's."""
     switches = Switches()
-    monkeypatch.setattr(cupy_standin, "_core", SimpleNamespace(_routines_linalg=switches), raising=False)
-    monkeypatch.setattr(cupy_standin.cuda, "cublas", switches, raising=False)
+    monkeypatch.setattr(cupy, "_core", SimpleNamespace(_routines_linalg=switches), raising=False)
+    monkeypatch.setattr(cupy.cuda, "cublas", switches, raising=False)
     device = SimpleNamespace(get_cublas_handle=lambda: "handle")
-    monkeypatch.setattr(cupy_standin.cuda, "device", device, raising=False)
+    monkeypatch.setattr(cupy.cuda, "device", device, raising=False)
+    return switches
+
+
+def test_both_switches_are_set_and_put_back(cupy_standin, monkeypatch):
+    switches = with_switches(cupy_standin, monkeypatch)
     with products("tf32"):
         assert (switches.type, switches.mode) == (7, 3)
         with products("float32"):

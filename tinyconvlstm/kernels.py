@@ -18,8 +18,10 @@ import numpy as np
 
 from .backend import Array, array_module, backend_name, map_arrays
 from .kernel_sources import SOURCES
+from .precision import switches
 
 BLOCK = 256  # threads of a block
+GRAPHS = 16  # that a captured function keeps
 SMALL = (1 << 31) - BLOCK  # below it positions are 32-bit numbers, whose divisions are several times faster
 Sizes = tuple[tuple[str, int], ...]  # the numbers that a source spells in capitals
 
@@ -29,7 +31,12 @@ def usable(*arrays: Array | None) -> bool:
     if backend_name(arrays[0]) != "cupy" or not hasattr(sys.modules["cupy"], "RawKernel"):
         return False
     kinds = {a.dtype.char for a in arrays if a is not None}
-    return kinds in ({"f"}, {"d"}) and os.environ.get("TINYCONVLSTM_KERNELS") != "0"
+    return kinds in ({"f"}, {"d"}) and switched_on()
+
+
+def switched_on() -> bool:
+    """Whether the environment lets kernels be used."""
+    return os.environ.get("TINYCONVLSTM_KERNELS") != "0"
 
 
 def source(name: str, dtype: Any, sizes: Sizes, small: bool = True) -> str:
@@ -163,20 +170,27 @@ def captured(function: Callable[..., Any]) -> Callable[..., Any]:
     recorded graph works on fixed memory of its own: arguments are copied in, results copied out. The
     function must be free of side effects and of copies between GPU and host. Off the GPU it is a plain call.
 
+    Another device, precision (`precision.products`) or TINYCONVLSTM_KERNELS records again, as another shape does.
+    The last GRAPHS graphs are kept, each with all the memory of a call.
+
     Args:
         function: CuPy arrays of one dtype or several, by position -> an array or a tree of arrays.
     Returns:
         A function with the same arguments and results.
     """
-    kept: dict[Any, tuple[Any, ...]] = {}  # by shapes and dtypes: graph, inputs, outputs, and their memory
+    # by all that decides what is recorded: graph, inputs, outputs, and their memory; the one used last comes last
+    kept: dict[Any, tuple[Any, ...]] = {}
 
     @wraps(function)
     def replayed(*arrays: Array) -> Any:
         if not arrays or backend_name(arrays[0]) != "cupy" or not graphs_exist():
             return function(*arrays)
-        key = tuple((a.shape, a.dtype.str) for a in arrays)
-        if key not in kept:
-            kept[key] = record(function, arrays)
+        device = sys.modules["cupy"].cuda.Device()
+        key = (device.id, switches(), switched_on(), *((a.shape, a.dtype.str) for a in arrays))
+        if key not in kept and len(kept) >= GRAPHS:
+            device.synchronize()  # the graph may still be running
+            kept.pop(next(iter(kept)))
+        kept[key] = kept.pop(key) if key in kept else record(function, arrays)
         graph, inputs, outputs, _ = kept[key]
         for own, given in zip(inputs, arrays, strict=True):
             own[...] = given

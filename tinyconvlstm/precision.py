@@ -6,8 +6,9 @@
                 to float32 to compute with (`loaded`)
 
 CuPy decides in two places. Its products of two matrices look at a compute type a dtype, documented through
-the environment's CUPY_TF32; its batched products, which every convolution makes, look at the math mode of
-the cuBLAS handle alone. `products` sets both. On the CPU products are float32 as ever.
+the environment's CUPY_TF32, one for the whole process; its batched products, which every convolution makes,
+look at the math mode of the cuBLAS handle alone, of which every thread has its own on every device. `products`
+sets both. On the CPU products are float32 as ever.
 
 Source: CuPy 14, cupy/_core/_routines_linalg.pyx; NVIDIA, cuBLAS documentation, cublasMath_t.
 """
@@ -29,22 +30,26 @@ MATH_MODES = {"float32": 0, "tf32": 3}  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSO
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Compute CuPy's float32 matrix products as "float32" or "tf32" inside the block, in this thread.
+    """Compute CuPy's float32 matrix products as "float32" or "tf32" inside the block.
 
         with products("tf32"):
             ys, state, tape = scan(cell, xs)
+
+    For one thread at a time: of the two switches, CuPy keeps the compute type for all threads together. Blocks
+    may be nested; two threads whose blocks overlap change each other's products of two matrices, and the last to
+    leave puts back what the other had set.
 
     Raises:
         ValueError: the name is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
-    if "cupy" not in sys.modules or "cupy" not in available() or not hasattr(sys.modules["cupy"], "_core"):
+    before = switches()
+    if before is None:
         yield
         return
     types, cublas = sys.modules["cupy"]._core._routines_linalg, sys.modules["cupy"].cuda.cublas
     handle = sys.modules["cupy"].cuda.device.get_cublas_handle()  # of this device and thread
-    before = types.get_compute_type(np.float32), cublas.getMathMode(handle)
     wanted = {"float32": types.COMPUTE_TYPE_FP32, "tf32": types.COMPUTE_TYPE_TF32}[precision]
     try:
         types.set_compute_type(np.float32, wanted)
@@ -53,6 +58,14 @@ def products(precision: str) -> Iterator[None]:
     finally:
         types.set_compute_type(np.float32, before[0])
         cublas.setMathMode(handle, before[1])
+
+
+def switches() -> tuple[int, int] | None:
+    """CuPy's compute type of float32, and the math mode of cuBLAS on this device; None where there is no GPU."""
+    if "cupy" not in sys.modules or "cupy" not in available() or not hasattr(sys.modules["cupy"], "_core"):
+        return None
+    types, cuda = sys.modules["cupy"]._core._routines_linalg, sys.modules["cupy"].cuda
+    return types.get_compute_type(np.float32), cuda.cublas.getMathMode(cuda.device.get_cublas_handle())
 
 
 def stored(tree: Any) -> Any:

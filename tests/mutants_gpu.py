@@ -16,17 +16,18 @@ from .killers import test
 from .mutation import Killer, Mutant
 
 
-def on_standin(function: Callable[[Any, Any], None]) -> Killer:
+def on_standin(function: Callable[..., None], *args: Any) -> Killer:
     """A test that needs the stand-in for CuPy."""
 
     def run() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            function(standin.install(patch), patch)
+            function(*args, standin.install(patch), patch)
 
     return Killer(f"`{function.__module__.rpartition('.')[2]}.{function.__name__}`", run)
 
 
 RECORDED = on_standin(test_captured.test_another_device_precision_or_switch_records_again)
+HELD = test_prefetch.test_a_dropped_batch_keeps_its_memory_until_its_readers_are_waited_for
 LAST_USED = on_standin(test_captured.test_the_graphs_used_last_are_kept)
 AHEAD = test(test_prefetch.test_the_same_batches_in_any_order_of_steps, "numpy")
 TIES = test(test_precision.test_tf32_keeps_ten_bits_and_rounds_to_nearest_even)
@@ -37,6 +38,8 @@ TF32 = "precision:rounded_to_tf32"
 
 BESIDE = [
     Mutant("a batch made ahead for another step", "data.prefetch:Prefetch.__call__", "self.ahead[0] == step", "step >= 0", AHEAD),
+    Mutant("a batch's memory let go at once", "data.prefetch:Prefetch.__call__", "return self.handed", "arrays, self.handed = self.handed, None; return arrays", on_standin(HELD, 1)),
+    Mutant("memory let go before a copy that nobody asks for", "data.prefetch:Prefetch.__call__", "wait([self.ahead[1]])", "pass", on_standin(HELD, 5)),
     Mutant("a user's own zeros taken for rest", "cells.maps:at_rest", "_zeros.get(id(h.base)) is h.base", "not any(h.strides)", OWN_ZERO),
     Mutant("rest forgotten", "cells.maps:rest", "_zeros[id(zero)] = zero", "pass", PARTS_OF_REST),
     Mutant("a graph of another device", "kernels:captured", "device.id, ", "", RECORDED),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from contextlib import nullcontext
 
 import numpy as np
@@ -87,6 +89,53 @@ def test_copies_wait_for_the_readers_of_old_memory_and_readers_for_copies(cupy_s
         for step in range(3):
             np.testing.assert_array_equal(to_numpy(batch(step)["frames"]), frames(step)["frames"])
     assert sum(line.startswith("own waits") for line in log) >= 3
+
+
+@pytest.mark.parametrize("second", [1, 5], ids=["in order", "another step"])
+def test_a_dropped_batch_keeps_its_memory_until_its_readers_are_waited_for(second, cupy_standin, monkeypatch):
+    """The copy made ahead waits for work before its batch(step), so it may not get what batch(step) handed out."""
+    log, refs, asked = [], [], threading.Event()
+
+    class Stream:
+        def __init__(self, non_blocking=False, name="a copy"):
+            self.name = name
+
+        def __enter__(self):
+            if refs and threading.current_thread() is not threading.main_thread():
+                asked.wait(10)  # made ahead slowly: it looks for memory when the next batch is asked for
+                time.sleep(0.1)
+
+        def __exit__(self, *error):
+            pass
+
+        def record(self):
+            if refs:
+                log.append((self.name, refs[0]() is not None))
+                asked.set()
+
+        def wait_event(self, event):
+            pass
+
+    current = Stream(name="the work so far")
+    monkeypatch.setattr(cupy_standin.cuda, "Stream", Stream)
+    monkeypatch.setattr(cupy_standin.cuda, "get_current_stream", lambda: current)
+    monkeypatch.setattr(cupy_standin.cuda, "Device", nullcontext)
+    begin = threading.Event()
+
+    def slow(step):
+        if step:
+            begin.wait(10)
+        return frames(step)
+
+    with Prefetch(slow, "cupy") as batch:
+        refs.append(weakref.ref(batch(0)["frames"]))  # dropped at once, its work just queued
+        begin.set()
+        batch(second)
+        assert refs[0]() is None  # and not kept for longer
+    held = [alive for _, alive in log]
+    copies = 1 + (second == 5)  # also the one that nobody asks for
+    assert [name for name, _ in log[: 1 + copies]] == ["the work so far"] + copies * ["a copy"]
+    assert held[: 1 + copies] == [True] * (1 + copies)
 
 
 def test_an_error_comes_with_its_own_step():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from ..backend import Upload
@@ -18,7 +18,8 @@ class Prefetch:
     The batches are those of the function, in any order of steps: what was made ahead and is not asked
     for is dropped, so resuming stays exact. An error of the function is raised where its batch is
     asked for. On CuPy the copy goes through page-locked memory on a stream of its own. Leaving the
-    block waits for the thread, and none is left behind.
+    block waits for the thread, and none is left behind. A batch is held here until the next is asked for:
+    the copy of the next waits for work queued before this one was handed out, and may not get its memory.
 
     Args:
         batch: step -> a tree of NumPy arrays.
@@ -30,6 +31,7 @@ class Prefetch:
         self.pool: ThreadPoolExecutor | None = None
         self.upload: Upload | None = None
         self.ahead: tuple[int, Future[Any]] | None = None
+        self.handed: Any = None  # the batch of the last call
 
     def __enter__(self) -> Prefetch:
         self.upload = Upload(self.backend)
@@ -39,15 +41,17 @@ class Prefetch:
     def __exit__(self, *error: Any) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pool = self.ahead = self.upload = None
+        self.pool = self.ahead = self.upload = self.handed = None
 
     def __call__(self, step: int) -> Any:
         """The batch of a step."""
         if self.pool is None or self.upload is None:
             raise ValueError("prefetch is used outside of its block, expected `with Prefetch(...) as batch:`")
+        upload, after = self.upload, self.upload.mark()  # all work on the batch before is queued
+        if self.ahead:
+            wait([self.ahead[1]])  # it has its memory: that of the batch before may go
         expected = self.ahead if self.ahead and self.ahead[0] == step else None
-        upload, after = self.upload, self.upload.mark()
-        arrays, ready = expected[1].result() if expected else upload(self.batch(step), after)
+        self.handed, ready = expected[1].result() if expected else upload(self.batch(step), after)
         self.ahead = (step + 1, self.pool.submit(lambda: upload(self.batch(step + 1), after)))
         ready()
-        return arrays
+        return self.handed

@@ -34,6 +34,8 @@ TIES = test(test_precision.test_tf32_keeps_ten_bits_and_rounds_to_nearest_even)
 PAPER = test(test_cli.test_the_published_training_is_the_paper_s)
 OWN_ZERO = test(test_rest.test_a_users_own_repeated_zero_is_an_array_like_any_other, "numpy")
 PARTS_OF_REST = test(test_rest.test_rest_is_known_with_its_parts_and_nothing_else_is, "numpy")
+FEW_CLIPS = test(test_precision.test_a_few_clips_of_a_large_set_are_not_all_of_it)
+SHARED = test(test_precision.test_parts_of_one_memory_stay_parts_of_one, "numpy")
 TF32 = "precision:rounded_to_tf32"
 
 BESIDE = [
@@ -46,6 +48,8 @@ BESIDE = [
     Mutant("a graph of another precision", "kernels:captured", "switches(), ", "", RECORDED),
     Mutant("a graph of other kernels", "kernels:captured", "switched_on(), ", "", RECORDED),
     Mutant("the oldest graph dropped, not the one unused for longest", "kernels:captured", "kept.pop(key) if key in kept", "kept[key] if key in kept", LAST_USED),
+    Mutant("a large set stored for a few of its clips", "precision:converted", "sum(shown[id(whole)].values()) < whole.nbytes", "False", FEW_CLIPS),
+    Mutant("every part stored on its own", "precision:converted", "sum(shown[id(whole)].values()) < whole.nbytes", "True", SHARED),
     Mutant("TF32 with eleven bits", TF32, "0xFFFFE000", "0xFFFFF000", TIES),
     Mutant("TF32 cut off, not rounded", TF32, "bits + np.uint32(0xFFF)", "bits - np.uint32(1)", TIES),
     Mutant("ties away from zero", TF32, "np.uint32(0xFFF)", "np.uint32(0x1000)", TIES),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tinyconvlstm import ConvLSTMCell, scan
-from tinyconvlstm.precision import loaded, products, rounded_to_tf32, stored
+from tinyconvlstm import ConvLSTMCell, GRUCell, LSTMCell, scan, scan_backward
+from tinyconvlstm.backend import to_numpy
+from tinyconvlstm.precision import arrays_of, loaded, products, rounded_to_tf32, stored
 
 from .conftest import gpu_reason
+from .test_parallel import in_parts
 
 
 def test_tf32_keeps_ten_bits_and_rounds_to_nearest_even():
@@ -31,6 +35,74 @@ def test_halves_store_and_come_back(rng):
     back = loaded(halves)["a"]
     assert back.dtype == np.float32
     assert (np.abs(back - tree["a"]) <= np.abs(tree["a"]) * 2.0**-11 + 2.0**-25).all()
+
+
+def held(make):
+    """What a function returns, and the bytes that it leaves taken."""
+    tracemalloc.start()
+    try:
+        made = make()
+        gc.collect()
+        return made, tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+TAPES = [(ConvLSTMCell(2, 16, (3, 3)), (8, 4, 2, 12, 12)), (LSTMCell(16, 64), (12, 64, 16))]
+TAPES += [(GRUCell(2, 16, (3, 3)), (8, 4, 2, 12, 12))]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("cell", "shape"), TAPES, ids=["ConvLSTM", "dense LSTM", "ConvGRU"])
+def test_a_stored_tape_takes_half_and_gives_the_gradients_of_halves(cell, shape, threads, rng):
+    xs = rng.standard_normal(shape).astype(np.float32)
+    with in_parts(threads):
+        (ys, _, tape), size = held(lambda: scan(cell, xs.copy()))
+        halves, half = held(lambda: stored(tape, cell.params))
+        back, whole = held(lambda: loaded(halves))
+        exact, found = (scan_backward(cell, ys, None, t)[2] for t in (tape, back))
+    assert half < 0.55 * size
+    assert whole < 1.1 * size
+    for name, gradient in exact.items():
+        error = np.abs(found[name] - gradient).max() / np.abs(gradient).max()
+        assert 1e-6 < error < 1e-3
+    for x, half in zip(arrays_of(tape), arrays_of(halves), strict=True):
+        kept = x.dtype != np.float32 or any(x is w for w in cell.params.values())
+        np.testing.assert_array_equal(half, x if kept else x.astype(np.float16))
+        assert (half is x) == kept
+    for half, x in zip(arrays_of(halves), arrays_of(back), strict=True):
+        np.testing.assert_array_equal(half, x)
+        assert x.dtype == np.float32 or half is x
+
+
+def test_parts_of_one_memory_stay_parts_of_one(backend, rng):
+    xp = __import__(backend)
+    block, flipped = (xp.asarray(rng.standard_normal((4, 6)).astype(np.float32)) for _ in range(2))
+    columns, zero = xp.zeros((6, 3), dtype=np.float32).T, xp.zeros((), dtype=np.float32)
+    tree = {
+        "all": block, "rows": block[1:3], "columns": block[:, ::2], "again": block, "turned": block.T,
+        "back": flipped[::-1], "transposed": columns, "part": columns[1:], "zero": xp.broadcast_to(zero, (9, 9)),
+        "none": block[:0], "number": zero,
+    }  # fmt: skip
+    for here in (halves := stored(tree), loaded(halves)):
+        for name, x in here.items():
+            np.testing.assert_array_equal(to_numpy(x), to_numpy(tree[name]).astype(np.float16))
+            assert x.dtype == (np.float16 if here is halves else np.float32)
+            assert x.shape == tree[name].shape
+        here["all"][...] = 7  # what is shared is seen by all
+        assert all((to_numpy(here[name]) == 7).all() for name in ("rows", "columns", "again", "turned"))
+        here["transposed"][...] = 5
+        assert (to_numpy(here["part"]) == 5).all()
+        assert here["zero"].strides == (0, 0)
+        here["all"][...] = halves["all"][...] = xp.asarray(to_numpy(block).astype(here["all"].dtype))
+        here["transposed"][...] = 0
+
+
+def test_a_few_clips_of_a_large_set_are_not_all_of_it(rng):
+    data = rng.standard_normal((100, 10, 50)).astype(np.float32)
+    halves, size = held(lambda: stored({"clips": data[:, :2], "again": data[:, :2]}))
+    assert halves["clips"].shape == (100, 2, 50)
+    assert size < 0.3 * data.nbytes
 
 
 @pytest.mark.parametrize(("how", "limit"), [(rounded_to_tf32, 2e-3), (lambda a: loaded(stored(a)), 2e-3)])

@@ -63,7 +63,7 @@ def test_rest_is_known_with_its_parts_and_nothing_else_is(backend):
     assert (h.shape, h.dtype) == (x.shape, x.dtype)
     assert not to_numpy(h).any()
     assert all(at_rest(part) for part in (h, h[1:3], h[:, :1], h.reshape(4, 6), h.swapaxes(0, 1), h[0, 0]))
-    assert at_rest(rest(x[:1, :1, :1]))  # one number alone
+    assert not at_rest(rest(x[:1, :1, :1]))  # one number alone: nothing to save
     zero = 0 * x
     assert not any(at_rest(other) for other in (x, zero, zero[1:], zero[:1, :1, :1], h + 0, h.copy()))
     assert not at_rest(map_arrays(copy.deepcopy, h))  # not known, which costs time and no more

@@ -253,11 +253,11 @@ def rest(x: Array) -> Array:
 
 
 def at_rest(h: Array) -> bool:
-    """Whether h was made by `rest`, or is a part of such an array. Other zeros are not at rest.
+    """Whether h was made by `rest`, or is a part of such an array. Other zeros, and a single one, are not at rest.
 
     The number is not read: on a GPU that would wait for all work before, and no captured graph may do it.
     """
-    return h.base is not None and _zeros.get(id(h.base)) is h.base
+    return h.size > 1 and h.base is not None and _zeros.get(id(h.base)) is h.base
 
 
 def zeros(x: Array, shape: tuple[int, ...]) -> Array:

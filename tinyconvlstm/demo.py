@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def train_forecaster(
     valid_every: int = 100,
     group: Group | None = None,
     minutes: float | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> None:
     """Train a forecaster on a job's clips, alone or in a group; log and checkpoints go to `out`.
 
@@ -126,6 +128,7 @@ def train_forecaster(
             resume=resume,
             progress=progress,
             group=group,
+            on_start=on_start,
         )
 
 

@@ -294,12 +294,21 @@ def test_ranks_weigh_what_the_loss_divides_by():
     mask = np.array([[1.0, 1, 1], [1, 0, 1], [0, 0, 1]])  # (T, N): 2 + 1 frames of rank 0, 3 of rank 1
     data = {"x": np.ones((3, 3, 1)), "mask": mask}
     axes = {"x": 1, "mask": 1}
-    weights = []
-    for rank in range(2):
+    for rank, weights in enumerate([(1 / 3, 2 / 6), (2 / 3, 4 / 6)]):
         group = Group()
         group.rank, group.size = rank, 2
-        weights.append((group.weight(data, axes), group.weight(data, axes, lambda d: d["mask"].sum())))
-    assert weights == [(1 / 3, 2 / 6), (2 / 3, 4 / 6)]
+        by_clips = group.portion(data, 0, axes=axes)
+        np.testing.assert_array_equal(by_clips.data["mask"], mask[:, group.part(3)])
+        masked = group.portion(data, 0, axes=axes, weigh=lambda d: d["mask"].sum())
+        assert (by_clips.weight, masked.weight) == weights
+        own = group.portion(by_clips.data, 0, clips=3)
+        assert own.data is by_clips.data
+        assert own.weight == by_clips.weight
+        assert own.rng.random((2, own.rng.part.stop - own.rng.part.start, 1)).tolist() == (
+            np.random.default_rng(0).random((2, 3, 1))[:, group.part(3)].tolist()
+        )
+    with pytest.raises(ValueError, match="weigh needs the global batch"):
+        group.portion(data, 0, weigh=len, clips=3)
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,11 @@ def train_forecaster(
             model, frames, observed=job.observed, train=train, rng=rng, truth_rate=job.truth_rate
         )
 
-    clips = job.clips("train")
+    clips, group = job.clips("train"), group or Group()
+    part = group.part(job.batch)
 
     def batch(step: int) -> Array:
-        return clips.batch(step, job.batch)
+        return clips.batch(step, job.batch, part)
 
     with Prefetch(batch, job.backend) if job.backend == "cupy" else nullcontext(batch) as ahead:
         train(
@@ -128,6 +129,7 @@ def train_forecaster(
             resume=resume,
             progress=progress,
             group=group,
+            clips=job.batch,
             on_start=on_start,
         )
 

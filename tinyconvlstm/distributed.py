@@ -20,7 +20,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -37,6 +37,14 @@ TURN = 1.0  # seconds that the others leave a rank to say what all of them have 
 SAVING = 10.0  # seconds that the others leave the first one to save what Ctrl-C has stopped
 MISTAKES = (ValueError, TypeError, OSError)  # the user's: exit status 2
 ARRIVED = 71  # tag of the messages "I have come to this step"
+
+
+class Portion(NamedTuple):
+    """What one rank does of a step."""
+
+    data: Any  # its clips
+    rng: np.random.Generator  # draws for them what one process would draw
+    weight: float  # their part of the batch's loss; those of all ranks add up to 1
 
 
 class Group:
@@ -174,21 +182,30 @@ class Group:
             lambda a, axis: a if axis is None else a[(slice(None),) * axis + (cut,)], data, axes
         )
 
-    def weight(self, data: Any, axes: Any = None, weigh: Callable[[Any], float] | None = None) -> float:
-        """How much of the global batch's loss this rank's clips are: their number, or what `weigh` counts in them."""
-        if weigh is None:
-            count = clip_axes(data, axes)[0]
-            cut = self.part(count)
-            own: int = cut.stop - cut.start
-            return own / count
-        return weigh(self.share(data, axes)) / weigh(data)
+    def portion(
+        self,
+        data: Any,
+        seed: Any,
+        *,
+        axes: Any = None,
+        weigh: Callable[[Any], float] | None = None,
+        clips: int | None = None,
+    ) -> Portion:
+        """What this rank does of a step.
 
-    def generator(self, seed: Any, data: Any, axes: Any = None) -> np.random.Generator:
-        """The generator of a step: it draws for this rank's clips what one process draws for them."""
+        Args:
+            data: the global batch; with `clips`, its number of clips, this rank's part alone.
+            seed: of the step's random numbers. axes: as `share`.
+            weigh: what the mean in the loss divides by, counted in a batch; default: its clips.
+        """
         if self.size == 1:
-            return np.random.default_rng(seed)
-        count = clip_axes(data, axes)[0]
-        return ClipGenerator(seed, count, self.part(count))
+            return Portion(data, np.random.default_rng(seed), 1.0)
+        if clips is not None and weigh is not None:
+            raise ValueError("weigh needs the global batch, which clips says is not there: give one of them")
+        count = clip_axes(data, axes)[0] if clips is None else clips
+        own, part = self.share(data, axes) if clips is None else data, self.part(count)
+        weight = weigh(own) / weigh(data) if weigh else (part.stop - part.start) / count
+        return Portion(own, ClipGenerator(seed, count, part), weight)
 
     def part(self, count: int) -> slice:
         """Which of `count` clips are this rank's."""
@@ -210,7 +227,7 @@ class Group:
         gradient is a sum over all steps, and is complete only when the last of them has been added.
 
         Args:
-            grads: this rank's. loss: its scalar. weight: from `weight`; those of all ranks add up to 1.
+            grads: this rank's. loss: its scalar. weight: that of its `portion`.
         Returns:
             The same on every rank.
         """

@@ -52,6 +52,7 @@ def train(
     group: Group | None = None,
     batch_axis: Any = None,
     weigh: Callable[[Any], float] | None = None,
+    clips: int | None = None,
     on_start: Callable[[], None] | None = None,
 ) -> History:
     """Train a model in place.
@@ -81,6 +82,8 @@ def train(
             batch; default: see `distributed.clip_axes`.
         weigh: for several ranks: what the mean in the loss divides by, counted in a batch, such as its frames that
             count; default: its clips.
+        clips: for several ranks: clips of the global batch, where `batch` makes this rank's part of it alone
+            (`Group.part`), which saves the making of all the others.
         on_start: called once, where `out` is written, when the settings and the checkpoint have been accepted.
     Returns:
         A History.
@@ -150,12 +153,12 @@ def train(
             began = time.perf_counter()
             data = batch(step)
             check_batch(data, step)
-            rng = group.generator([seed, step], data, batch_axis)
-            loss, saved = loss_forward(model, group.share(data, batch_axis), train=True, rng=rng)
+            own, rng, weight = group.portion(data, [seed, step], axes=batch_axis, weigh=weigh, clips=clips)
+            loss, saved = loss_forward(model, own, train=True, rng=rng)
             grads = loss_backward(model, saved)
             check_finite(step, loss, grads, saved, model, kept_in(out, kept))
             if group.size > 1:
-                grads, loss = group.average(grads, loss, group.weight(data, batch_axis, weigh))
+                grads, loss = group.average(grads, loss, weight)
             norm = clip_by_norm(grads, np.inf)[1]
             if clip_value is not None:
                 grads = clip_by_value(grads, clip_value)

@@ -51,6 +51,8 @@ with Group.world(timeout=timeout) as group:
                 sys.exit(0)
             if fault == "vanish":
                 os._exit(0)
+            if fault == "watcher":
+                os.kill(os.getppid(), 9)
             if fault in ("KILL", "SEGV", "STOP", "INT"):
                 os.kill(os.getpid(), getattr(signal, "SIG" + fault))
             time.sleep(600)
@@ -134,6 +136,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(tmp_path):
         ("hang", "rank 1 did not come to the gradients"),
         ("KILL", r"rank 1 \(process \d+\) was killed by SIGKILL; all ranks end, --resume goes on"),
         ("SEGV", r"rank 1 \(process \d+\) was killed by SIGSEGV"),
+        ("watcher", "the process that watches rank 1 was killed; all ranks end"),
         ("STOP", r"rank 1 \(process \d+\) has stood still for 2 s"),
         ("halfway", r"rank 1 \(process \d+\) has stood still for 2 s"),
         ("INT", "rank 1 stopped: KeyboardInterrupt: after 3 of 5 steps; .* keeps the first 2 steps"),

@@ -43,7 +43,7 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
     at_work = threading.active_count() > 1 or {"mpi4py.MPI", "cupy"} & set(sys.modules)
     if at_work or not hasattr(os, "fork"):
         return tells_nobody
-    ear, mouth = os.pipe()
+    (ear, mouth), (pulse, heart) = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -51,9 +51,12 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
         child = os.fork()
     if child:
         os.close(mouth)
+        os.close(pulse)
         os._exit(watch(child, ear, rank, timeout))
     os.close(ear)
-    die_with_parent()
+    os.close(heart)
+    feel = threading.Thread(target=outlive, args=(pulse, rank), name="tinyconvlstm pulse", daemon=True)
+    feel.start()
 
     def tell(word: bytes) -> None:
         try:
@@ -68,9 +71,9 @@ def watch(child: int, ear: int, rank: int, timeout: float) -> int:
     """Wait for a rank and say what happened to it; returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the rank's matter
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: pass_on(child, number))
+        signal.signal(number, lambda number, _: os.kill(child, number))
     os.set_blocking(ear, False)
-    told, name, began = b"", f"rank {rank} (process {child})", time.monotonic()
+    told, name, began, launcher = b"", f"rank {rank} (process {child})", time.monotonic(), os.getppid()
     still: float | None = None  # since when
     while True:
         ended, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
@@ -81,6 +84,8 @@ def watch(child: int, ear: int, rank: int, timeout: float) -> int:
             still = None
         elif ended:
             break
+        if os.getppid() != launcher:
+            finish(child, f"mpiexec is gone, and with it {name}", told)
         if BEGUN not in told and now > began + timeout:
             finish(child, f"{name} has waited {timeout:g} s for MPI to start: another rank is missing", told)
         if still is not None and now > still + timeout / 2:
@@ -120,15 +125,8 @@ def heard(ear: int) -> bytes:
         return b""
 
 
-def pass_on(child: int, number: int) -> None:
-    """Give the rank a signal that asks to end, and end with it: whoever sent it knows why."""
-    os.kill(child, number)
-    os._exit(128 + number)
-
-
-def die_with_parent() -> None:
-    """Where the system can (Linux): a rank whose watcher is killed is killed too, also when it stands still."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+def outlive(pulse: int, rank: int) -> None:
+    """Wait until the watcher is no more: then it has been killed, and the rank ends too."""
+    os.read(pulse, 1)  # nothing is ever written
+    say(f"tinyconvlstm: the process that watches rank {rank} was killed; all ranks end")
+    os._exit(1)

@@ -251,6 +251,18 @@ def test_settings_that_do_not_fit_are_one_line(capsys, tmp_path):
     assert "colour" in fails(capsys, "train", "--resume", "--out", tmp_path)
 
 
+def test_a_refused_resume_leaves_the_settings(capsys, tmp_path):
+    out, job = tmp_path / "run", tmp_path / "run" / "job.json"
+    assert main(["train", *TOY, "--steps", "2", "--out", str(out)]) == 0
+    before, _ = job.read_bytes(), capsys.readouterr()
+    assert "belongs to another training" in fails(
+        capsys, "train", "--resume", "--features", "9", "--steps", "3", "--out", out
+    )
+    assert "valid_every is 0" in fails(capsys, "train", "--resume", "--valid-every", "0", "--out", out)
+    assert job.read_bytes() == before
+    assert main(["train", "--resume", "--steps", "3", "--out", str(out)]) == 0
+
+
 def test_cupy_without_a_device_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as where it is not installed
     line = fails(capsys, "demo", "--backend", "cupy", "--out", tmp_path)

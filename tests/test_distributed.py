@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinyconvlstm import distributed
-from tinyconvlstm.distributed import Group, batch_size, bucket_names, digest, unpacked
+from tinyconvlstm.chance import ClipGenerator
+from tinyconvlstm.distributed import Group, bucket_names, clip_axes, digest, unpacked
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 needs_mpi = pytest.mark.skipif(
@@ -22,7 +25,7 @@ needs_mpi = pytest.mark.skipif(
 )
 ROOT = Path(__file__).parents[1]
 WORK = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from tinyconvlstm import Forecaster, set_threads
@@ -34,23 +37,39 @@ from tinyconvlstm.train import train
 out, steps, resume, fault, at, timeout = json.loads(sys.argv[1])
 set_threads(1)
 with Group.world(timeout=timeout) as group:
-    model = Forecaster((3,), size=(4, 6), patch=2, kernel=3, rng=group.rank, dtype=np.float64)
+    model = Forecaster((3,), size=(4, 6), patch=2, kernel=3, feed=True, rng=group.rank, dtype=np.float64)
+
+    batches = []
 
     def batch(step):
-        if fault and step == at and group.rank == 1:
+        if fault and fault != "halfway" and step == at and group.rank == 1:
             if fault == "raise":
                 raise ArithmeticError("out of tune")
             if fault == "exit":
                 sys.exit(3)
             if fault == "leave":
                 sys.exit(0)
-            if fault == "kill":
-                os.kill(os.getpid(), 9)
+            if fault == "vanish":
+                os._exit(0)
+            if fault == "watcher":
+                os.kill(os.getppid(), 9)
+            if fault in ("KILL", "SEGV", "STOP", "INT"):
+                os.kill(os.getpid(), getattr(signal, "SIG" + fault))
             time.sleep(600)
         return np.random.default_rng([7, step]).random((5, 5, 1, 4, 6))
 
+    if fault == "halfway" and group.rank == 1:  # it has come to the gradients, and brings its own no more
+        meet = group.meet
+
+        def stopped(what, collectives=None):
+            now = what == "the gradients" and len(batches) > at
+            meet(what, [lambda: os.kill(os.getpid(), signal.SIGSTOP), *collectives] if now else collectives)
+
+        group.meet = stopped
+
     def loss(model, frames, *, train, rng):
-        return forecast_loss_forward(model, frames, observed=3, train=train, rng=rng)
+        batches.append(1)
+        return forecast_loss_forward(model, frames, observed=3, train=train, rng=rng, truth_rate=0.5)
 
     history = train(model, loss, forecast_loss_backward, batch, steps=steps, optimizer=Adam(1e-2), valid_every=2,
                     clip_norm=0.1, out=Path(out), resume=resume, progress=False, group=group)
@@ -113,15 +132,23 @@ def test_a_training_goes_on_with_another_number_of_ranks(tmp_path):
         ("raise", "rank 1 stopped: ArithmeticError: out of tune; all ranks end, --resume goes on"),
         ("exit", "rank 1 stopped: SystemExit: 3; all ranks end"),
         ("leave", "rank 1 stopped: SystemExit: 0; all ranks end"),
+        ("vanish", r"rank 1 \(process \d+\) left with exit status 0 before its end; all ranks end, --resume"),
         ("hang", "rank 1 did not come to the gradients"),
-        ("kill", "EXIT CODE: 9"),  # mpiexec's own; the line "rank 1 of 2 is process ..." tells which
+        ("KILL", r"rank 1 \(process \d+\) was killed by SIGKILL; all ranks end, --resume goes on"),
+        ("SEGV", r"rank 1 \(process \d+\) was killed by SIGSEGV"),
+        ("watcher", "the process that watches rank 1 was killed; all ranks end"),
+        ("STOP", r"rank 1 \(process \d+\) has stood still for 2 s"),
+        ("halfway", r"rank 1 \(process \d+\) has stood still for 2 s"),
+        ("INT", "rank 1 stopped: KeyboardInterrupt: after 3 of 5 steps; .* keeps the first 2 steps"),
     ],
 )
 def test_a_faulty_rank_ends_the_job_and_it_can_go_on(fault, message, tmp_path):
-    stopped = launch(2, tmp_path, 5, fault=fault, timeout=3.0)
+    stopped = launch(2, tmp_path, 5, fault=fault, timeout=4.0)
     assert stopped.returncode != 0
-    assert message in stopped.stderr + stopped.stdout
-    assert "rank 1 of 2 is process" in stopped.stderr
+    said = [line for line in stopped.stderr.splitlines() if line.startswith("tinyconvlstm: ")]
+    assert len(said) == 1  # one message, on a line of its own
+    assert re.search(message, said[0])
+    assert not leftovers(tmp_path)
     finished(launch(2, tmp_path, 5, resume=True))
     reference = tmp_path / "reference"
     finished(launch(2, reference, 5))
@@ -129,15 +156,57 @@ def test_a_faulty_rank_ends_the_job_and_it_can_go_on(fault, message, tmp_path):
         np.testing.assert_array_equal(params(tmp_path)[name], expected)
 
 
+def leftovers(out: Path) -> list[str]:
+    """Processes that still work for `out`, after a moment's grace."""
+    for _ in range(50):
+        found = subprocess.run(
+            ["pgrep", "-f", str(out)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        if not found:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def command(out: Path, *parts: str) -> subprocess.CompletedProcess:
+    """`tinyconvlstm train` on one rank for each of `parts`, the options in which they differ."""
+    options = "--batch 3 --canvas 16 --digit-size 8 --features 3 --observed 2 --horizon 2 --threads 1"
+    train = ["-n", "1", sys.executable, "-m", "mpi4py", "-m", "tinyconvlstm", "train", "--out", str(out)]
+    calls = [word for own in parts for word in (":", *train, *options.split(), *own.split())][1:]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(MPIEXEC), *calls], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ("--steps 2 --seed 4", "rank 0 stopped: ValueError: settings of ranks [1] differ from rank 0's"),
+        ("--steps 2 --bogus", "has waited 3 s for MPI to start: another rank is missing; all ranks end"),
+    ],
+)
+def test_ranks_that_differ_end_the_job(own, message, tmp_path):
+    done = command(tmp_path / "run", "--steps 2 --timeout 3", own)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@needs_mpi
+def test_a_mistake_of_all_ranks_is_said_once(tmp_path):
+    done = command(tmp_path / "run", *["--steps 2 --lr -1 --traceback"] * 2)
+    assert done.returncode == 2
+    assert done.stderr.count("tinyconvlstm: rank") == 1
+    assert "tinyconvlstm: rank 0 stopped: ValueError: clip is 1.0 and lr is -1.0" in done.stderr
+    assert "--resume" not in done.stderr  # there is nothing to go on from
+    assert "in __post_init__" in done.stderr  # the trace that was asked for
+
+
 @needs_mpi
 def test_the_command_runs_on_two_ranks(tmp_path):
-    options = (
-        "--steps 5 --minutes 1e-9 --batch 3 --canvas 16 --digit-size 8 --features 3 --observed 2 --horizon 2"
-    )
-    command = [str(MPIEXEC), "-n", "2", sys.executable, "-m", "mpi4py", "-m", "tinyconvlstm", "train"]
-    command += ["--out", str(tmp_path / "run"), *options.split(), "--threads", "1"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = command(tmp_path / "run", *["--steps 5 --minutes 1e-9"] * 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("MSE / pixel") == 1  # one rank talks
     assert (tmp_path / "run" / "last.safetensors").exists()
@@ -145,15 +214,19 @@ def test_the_command_runs_on_two_ranks(tmp_path):
     assert log.count("\n") == 2  # one step, then the first rank says stop
 
 
-def test_one_process_alone_needs_no_mpi(monkeypatch):
-    for name in distributed.LAUNCHERS:
+@pytest.mark.parametrize("stated", ["", "1"])
+def test_one_process_alone_needs_no_mpi(stated, monkeypatch):
+    for name in (*distributed.SIZES, *distributed.RANKS):
         monkeypatch.delenv(name, raising=False)
+    if stated:
+        monkeypatch.setenv("PMI_SIZE", stated)
+        monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with Group.world() as group:
         assert (group.rank, group.size, group.leads, group.neighbours) == (0, 1, True, 1)
         data = np.ones((3, 2, 1, 4, 4))
         assert group.share(data) is data
-        grads, loss = group.average({"w": np.ones(2)}, np.array(3.0), 2)
+        grads, loss = group.average({"w": np.ones(2)}, np.array(3.0), 1.0)
         assert loss == 3.0
         assert (grads["w"] == 1).all()
         group.check_equal({"w": np.ones(2)})
@@ -192,7 +265,81 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="the batch has 2 clips, expected at least one for each of 3 ranks"):
         group.share(np.ones((4, 2, 1)))
     with pytest.raises(ValueError, match=r"the batch's arrays hold \[2, 3\] clips"):
-        batch_size((np.ones((4, 2, 1)), np.ones(3)))
+        clip_axes((np.ones((4, 2, 1)), np.ones(3)))
+    for data in (np.ones((7, 4), int), (np.ones((5, 4, 1)), np.ones((4, 4))), (np.ones(3), np.ones((4, 4)))):
+        with pytest.raises(ValueError, match=r"array \(\d, 4\): give batch_axis, 0 or 1"):
+            clip_axes(data)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "given", "axes"),
+    [
+        ([(7, 5, 2)], None, [1]),
+        ([(7, 5, 2), (5,), (7, 5), (5, 3), ()], None, [1, 0, 1, 0, None]),
+        ([(7, 5)], 1, [1]),
+        ([(7, 5), (5, 1, 9, 9)], [1, 0], [1, 0]),
+        ([(7, 5, 2), (2, 3)], [1, None], [1, None]),
+    ],
+)
+def test_every_array_is_cut_along_its_clips(shapes, given, axes):
+    data = [np.arange(np.prod(shape)).reshape(shape) for shape in shapes]
+    assert clip_axes(data, given) == (5, axes)
+    parts = []
+    for rank in range(2):
+        group = Group()
+        group.rank, group.size = rank, 2
+        parts.append(group.share(data, given))
+    for whole, axis, *cut in zip(data, axes, *parts, strict=True):
+        np.testing.assert_array_equal(cut[0] if axis is None else np.concatenate(cut, axis), whole)
+
+
+def test_ranks_weigh_what_the_loss_divides_by():
+    mask = np.array([[1.0, 1, 1], [1, 0, 1], [0, 0, 1]])  # (T, N): 2 + 1 frames of rank 0, 3 of rank 1
+    data = {"x": np.ones((3, 3, 1)), "mask": mask}
+    axes = {"x": 1, "mask": 1}
+    for rank, weights in enumerate([(1 / 3, 2 / 6), (2 / 3, 4 / 6)]):
+        group = Group()
+        group.rank, group.size = rank, 2
+        by_clips = group.portion(data, 0, axes=axes)
+        np.testing.assert_array_equal(by_clips.data["mask"], mask[:, group.part(3)])
+        masked = group.portion(data, 0, axes=axes, weigh=lambda d: d["mask"].sum())
+        assert (by_clips.weight, masked.weight) == weights
+        own = group.portion(by_clips.data, 0, clips=3)
+        assert own.data is by_clips.data
+        assert own.weight == by_clips.weight
+        assert own.rng.random((2, own.rng.part.stop - own.rng.part.start, 1)).tolist() == (
+            np.random.default_rng(0).random((2, 3, 1))[:, group.part(3)].tolist()
+        )
+    with pytest.raises(ValueError, match="weigh needs the global batch"):
+        group.portion(data, 0, weigh=len, clips=3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((5,), 0),
+        ((5, 3), 0),
+        ((7, 5), 1),
+        ((3, 5, 2), 1),
+        ((2, 5, 1), 1),
+        ((5, 3, 2, 2), 0),
+        ((3, 5, 2, 4, 4), 1),
+        ((1, 5, 3, 4), 1),
+    ],
+)
+def test_ranks_draw_what_one_process_draws(shape, axis):
+    whole = np.random.default_rng([3, 4]).random(shape)
+    cuts = [slice(0, 2), slice(2, 5)]
+    own = [(*shape[:axis], cut.stop - cut.start, *shape[axis + 1 :]) for cut in cuts]
+    parts = [ClipGenerator([3, 4], 5, cut).random(s) for cut, s in zip(cuts, own, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis), whole)
+
+
+def test_frames_of_all_steps_in_one_axis_are_drawn_by_clip():
+    whole = np.random.default_rng(1).random((4 * 5, 3)).reshape(4, 5, 3)
+    part = ClipGenerator(1, 5, slice(2, 5)).random((4 * 3, 3), dtype=np.float64)
+    np.testing.assert_array_equal(part.reshape(4, 3, 3), whole[:, 2:])
+    assert ClipGenerator(1, 5, slice(2, 5)).random() == np.random.default_rng(1).random()
 
 
 def test_buckets_hold_every_gradient_once(monkeypatch, rng):

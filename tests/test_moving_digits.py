@@ -204,6 +204,11 @@ def test_directions_and_speeds_are_evenly_spread():
 # ---- repeatability
 
 
+def test_part_of_a_batch():
+    clips = MovingDigits("train", frames=4)
+    np.testing.assert_array_equal(clips.batch(3, 5, slice(1, 4)), clips.batch(3, 5)[:, 1:4])
+
+
 def test_random_access_and_any_batch_size():
     data = MovingDigits(**SMALL)
     whole = data.batch(0, 12)

@@ -87,6 +87,24 @@ def test_resume_is_exact(tmp_path):
     assert [r for r in rows if r["step"] != "4"] == [r for r in whole_rows if r["step"] != "4"]
 
 
+def test_a_fresh_start_sets_an_earlier_training_aside(tmp_path):
+    """Else a stop before the first checkpoint, and then resume, would go on from the earlier one."""
+    run(model(), 4, out=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / ".last.safetensors.0123abcd.part").write_bytes(b"half a checkpoint")
+    started = []
+
+    def stops():
+        started.append(sorted(path.name for path in tmp_path.iterdir()))
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(model(), 4, out=tmp_path, on_start=stops)
+    assert started == [["earlier"]]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "earlier").iterdir()} == before
+    assert run(model(), 2, out=tmp_path, resume=True).rows[0]["step"] == 0
+
+
 def test_resume_drops_rows_after_the_checkpoint(tmp_path):
     run(model(), 4, out=tmp_path)
     with open(tmp_path / "log.csv", "a") as file:

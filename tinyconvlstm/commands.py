@@ -44,8 +44,9 @@ def run_train(args: argparse.Namespace) -> int:
     from .parallel import set_threads, usable_cores
 
     settings = args.out / "job.json"
-    with Group.world(timeout=args.timeout, cuda_aware=args.cuda_aware) as group:
+    with Group.world(timeout=args.timeout, cuda_aware=args.cuda_aware, trace=args.traceback) as group:
         job = job_of(args, preset_of(args) | (stored(settings) if args.resume else {}))
+        group.check_same("settings", job)
         if group.size > 1 and args.threads is None:
             set_threads(max(1, usable_cores() // group.neighbours))
         if group.size > 1 and job.backend == "cupy":
@@ -53,8 +54,6 @@ def run_train(args: argparse.Namespace) -> int:
         model = job.model()
         if group.leads:
             print(model.summary((job.observed, job.batch, 1, job.canvas, job.canvas)))
-            args.out.mkdir(parents=True, exist_ok=True)
-            write_atomically(settings, json.dumps(job.to_dict(), indent=2).encode())
         train_forecaster(
             model,
             job,
@@ -63,12 +62,13 @@ def run_train(args: argparse.Namespace) -> int:
             valid_every=args.valid_every,
             group=group,
             minutes=args.minutes,
+            on_start=lambda: write_atomically(settings, json.dumps(job.to_dict(), indent=2).encode()),
         )
-    if group.leads:
-        print(evaluate(model, job, clips=50))
-        print(
-            f"log, checkpoints and settings are in {args.out}; measure with: tinyconvlstm evaluate {args.out}"
-        )
+        if group.leads:
+            print(evaluate(model, job, clips=50))
+            print(
+                f"log, checkpoints and settings are in {args.out}; measure with: tinyconvlstm evaluate {args.out}"
+            )
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,7 @@ def train_forecaster(
     valid_every: int = 100,
     group: Group | None = None,
     minutes: float | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> None:
     """Train a forecaster on a job's clips, alone or in a group; log and checkpoints go to `out`.
 
@@ -103,10 +105,11 @@ def train_forecaster(
             model, frames, observed=job.observed, train=train, rng=rng, truth_rate=job.truth_rate
         )
 
-    clips = job.clips("train")
+    clips, group = job.clips("train"), group or Group()
+    part = group.part(job.batch)
 
     def batch(step: int) -> Array:
-        return clips.batch(step, job.batch)
+        return clips.batch(step, job.batch, part)
 
     with Prefetch(batch, job.backend) if job.backend == "cupy" else nullcontext(batch) as ahead:
         train(
@@ -126,6 +129,8 @@ def train_forecaster(
             resume=resume,
             progress=progress,
             group=group,
+            clips=job.batch,
+            on_start=on_start,
         )
 
 

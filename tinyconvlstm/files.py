@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import secrets
 import stat
 from collections import Counter
@@ -118,6 +119,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what a kill in the middle of `write_atomically` has left in a folder."""
+    for path in pathlib.Path(folder).glob(".*.????????.part"):
+        path.unlink(missing_ok=True)
 
 
 def refuse(path: Path, reason: str) -> NoReturn:

@@ -15,7 +15,8 @@ import numpy as np
 
 from .backend import Array, array_module
 from .checkpoint import Log, Row, load_checkpoint, save_checkpoint
-from .distributed import Group, batch_size
+from .distributed import Group
+from .files import clear_temporaries
 from .nonfinite import NonFiniteError, all_finite, first_nonfinite, leaves
 from .optim import clip_by_norm, clip_by_value
 from .optimizer import Optimizer
@@ -49,6 +50,10 @@ def train(
     progress: bool = True,
     description: str = "training",
     group: Group | None = None,
+    batch_axis: Any = None,
+    weigh: Callable[[Any], float] | None = None,
+    clips: int | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> History:
     """Train a model in place.
 
@@ -57,7 +62,7 @@ def train(
         loss_forward: (model, batch, train=True, rng=rng) -> (scalar loss, saved). Where the model has
             buffers, as of a batch norm, saved is a tuple that begins with what model.forward saved.
         loss_backward: (model, saved) -> gradients with the keys of model.params.
-        batch: step -> data; the same data for the same step, so that resuming is exact.
+        batch: step -> data, an array or a tree of them; the same for the same step, so that resuming is exact.
         steps: updates in all, those of an earlier run included.
         minutes: stop sooner, after the step in which so much time has passed since this call, and keep a
             checkpoint to go on from; None: no limit.
@@ -66,12 +71,20 @@ def train(
         valid: model -> a number to be small. valid_every: steps between two checkpoints, where it is
             measured; the last step is one too.
         clip_norm, clip_value: largest norm of all gradients together; largest size of an element.
-        out: folder for log.csv, last.safetensors and best.safetensors; None writes nothing.
+        out: folder for log.csv, last.safetensors and best.safetensors; None writes nothing. A fresh start moves
+            those of an earlier training to out/earlier.
         seed: step k draws from numpy.random.default_rng([seed, k]).
         resume: go on from out/last.safetensors, where there is one.
         progress: show a progress bar on stderr. description: its label.
         group: the ranks that share the work; default: this process alone. Every rank makes the same batch
-            and trains on its part of it; what is random in the model is drawn alike on all ranks.
+            and trains on its part of it, with the random numbers that one process would draw for these clips.
+        batch_axis: for several ranks: the axis of the batch's arrays that counts clips, one for all or a tree like the
+            batch; default: see `distributed.clip_axes`.
+        weigh: for several ranks: what the mean in the loss divides by, counted in a batch, such as its frames that
+            count; default: its clips.
+        clips: for several ranks: clips of the global batch, where `batch` makes this rank's part of it alone
+            (`Group.part`), which saves the making of all the others.
+        on_start: called once, where `out` is written, when the settings and the checkpoint have been accepted.
     Returns:
         A History.
     Raises:
@@ -94,6 +107,16 @@ def train(
             start = kept = state["step"]
             best, best_step = np.inf if state["best"] is None else state["best"], state["best_step"]
             log = Log.before(out / "log.csv", start)
+            group.can_resume()
+    shapes = {name: (a.shape, str(a.dtype)) for name, a in model.params.items()}
+    mine = (start, steps, valid_every, clip_norm, clip_value, seed, type(optimizer).__name__, shapes)
+    group.check_same("first step, settings or parameters' shapes", mine)
+    if out and group.leads:
+        clear_temporaries(out)
+        if kept is None:
+            set_aside(out)
+        if on_start:
+            on_start()
     group.broadcast(model.params)
     done, whole = start, True  # finished steps; False while an update is half made
 
@@ -118,6 +141,8 @@ def train(
             keep("best.safetensors")
         keep("last.safetensors")
         kept = done
+        if out:
+            group.can_resume()
 
     hidden = not (progress and group.leads)
     bar = tqdm(total=steps, initial=start, desc=description, disable=hidden, dynamic_ncols=True)
@@ -126,14 +151,14 @@ def train(
             pause()  # the earlier run was stopped while it measured
         for step in range(start, steps):
             began = time.perf_counter()
-            rng = np.random.default_rng([seed, step])
             data = batch(step)
             check_batch(data, step)
-            loss, saved = loss_forward(model, group.share(data), train=True, rng=rng)
+            own, rng, weight = group.portion(data, [seed, step], axes=batch_axis, weigh=weigh, clips=clips)
+            loss, saved = loss_forward(model, own, train=True, rng=rng)
             grads = loss_backward(model, saved)
             check_finite(step, loss, grads, saved, model, kept_in(out, kept))
             if group.size > 1:
-                grads, loss = group.average(grads, loss, batch_size(data))
+                grads, loss = group.average(grads, loss, weight)
             norm = clip_by_norm(grads, np.inf)[1]
             if clip_value is not None:
                 grads = clip_by_value(grads, clip_value)
@@ -160,7 +185,7 @@ def train(
             if best_step == done - 1:
                 keep("best.safetensors")  # the stop may have come while it was written
             keep("last.safetensors")
-            kept = done
+            kept = done if group.leads else kept  # the others write nothing
         raise KeyboardInterrupt(f"after {done} of {steps} steps; {kept_in(out, kept)}") from stop
     except NonFiniteError:
         if group.leads:
@@ -169,6 +194,14 @@ def train(
     finally:
         bar.close()
     return History(log.rows, best, best_step)
+
+
+def set_aside(out: Path) -> None:
+    """Move an earlier training's files to out/earlier, lest this one goes on from them after a stop."""
+    for path in [out / name for name in ("log.csv", "last.safetensors", "best.safetensors")]:
+        if path.exists():
+            (out / "earlier").mkdir(exist_ok=True)
+            path.replace(out / "earlier" / path.name)
 
 
 def kept_in(out: Path | None, kept: int | None) -> str:

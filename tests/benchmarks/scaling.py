@@ -37,7 +37,7 @@ def work(clips: int, steps: int) -> None:
         case = CASES["L"]
         arrays, s = case.arrays(), case.sizes
         cell = tcl.LSTMCell(s["C"], s["F"], (s["k"],) * 2)
-        optimizer, total = Adam(1e-3), clips * group.size
+        optimizer = Adam(1e-3)
         xs, dys = arrays["xs"][:, :clips], arrays["dys"][:, :clips]
         group.broadcast(cell.params)
         times = []
@@ -47,7 +47,7 @@ def work(clips: int, steps: int) -> None:
             tape = tcl.scan(cell, xs)[2]
             grads = tcl.scan_backward(cell, dys, None, tape, input_grad=False)[2]
             computed = time.perf_counter()
-            grads, _ = group.average(grads, np.array(0.0), total)
+            grads, _ = group.average(grads, np.array(0.0), 1 / group.size)
             averaged = time.perf_counter()
             optimizer.update(cell.params, grads)
             times.append((time.perf_counter() - began, averaged - computed))
@@ -58,7 +58,7 @@ def work(clips: int, steps: int) -> None:
             for _ in range(7):
                 group.meet("a measurement")
                 began = time.perf_counter()
-                group.average(flat, np.array(0.0), total)
+                group.average(flat, np.array(0.0), 1 / group.size)
                 spent.append(time.perf_counter() - began)
             alone[size] = statistics.median(spent)
         if group.leads:

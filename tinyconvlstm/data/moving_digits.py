@@ -76,16 +76,17 @@ class MovingDigits:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def batch(self, index: int, size: int) -> Array:
+    def batch(self, index: int, size: int, part: slice = slice(None)) -> Array:
         """Batch number `index`: clips index * size to (index + 1) * size - 1.
 
         Args:
             index: from 0, in any order.
             size: clips in the batch, N.
+            part: which of them to draw.
         Returns:
             (T, N, 1, H, W) in [0, 1], 0 paper and 1 ink.
         """
-        glyph, start, velocity = self._draw(index, size)
+        glyph, start, velocity = (a[part] for a in self._draw(index, size))
         return self._render(glyph, self._move(start, velocity)[0])
 
     def batch_with_labels(self, index: int, size: int) -> tuple[Array, Array]:

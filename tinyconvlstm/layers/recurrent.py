@@ -91,13 +91,13 @@ class Recurrent(Layer):
         dropped = h_mask = None
         if train and self.dropout:
             rng = needed(rng, "dropout")
-            mask = dropout_mask(rng, x.shape[1:], self.dropout, x.dtype, backend_name(x) or "numpy")
+            mask = dropout_mask(rng, (1, *x.shape[1:]), self.dropout, x.dtype, backend_name(x) or "numpy")
             x, dropped = dropout_forward(x, mask)
         if train and self.recurrent_dropout:
             start = self.cell.initial_state(x[0]) if state is None else state
             rng = needed(rng, "recurrent dropout")
             shape, rate = start.h.shape, self.recurrent_dropout
-            h_mask = dropout_mask(rng, shape, rate, x.dtype, backend_name(x) or "numpy")
+            h_mask = dropout_mask(rng, (1, *shape), rate, x.dtype, backend_name(x) or "numpy")[0]
         ys, state, tape = scan(self.cell, x, state, lengths=lengths, reverse=self.reverse, h_mask=h_mask)
         y = ys if self.return_sequences else state.h
         return ((y, state) if self.return_state else y), RecurrentSaved(tape, dropped)

@@ -232,7 +232,7 @@ class Forecaster(Patched, Container, Layer):
         xp, N = array_module(patches), patches.shape[1]
         coins = np.full((horizon, N), truth is not None and rate == 1)
         if 0 < rate < 1:
-            coins = needed(rng, "scheduled sampling").random((horizon, N)) < rate
+            coins = needed(rng, "scheduled sampling").random((horizon, N, 1))[..., 0] < rate
         coins[0] = True
         true = xp.zeros((horizon, *patches.shape[1:]), dtype=patches.dtype)
         true[0] = patches[-1]

@@ -162,7 +162,7 @@ class OpenSTLForecaster(Patched, Container, Layer):
         if truth is not None and horizon > 1:
             true[T:] = self.to_patches(truth[:-1])[0]
             rng = needed(rng, "scheduled sampling") if 0 < truth_rate < 1 else np.random.default_rng(0)
-            coins[T:] = rng.random((horizon - 1, N)) < truth_rate
+            coins[T:] = rng.random((horizon - 1, N, 1))[..., 0] < truth_rate
         cell = self.as_cell(to_backend(coins, backend_name(x) or "numpy"))
         shapes = [(N, layer.features, *self.grid) for layer in cell.cells]
         states = tuple(LSTMState(*xp.zeros((2, *shape), dtype=frames.dtype)) for shape in shapes)

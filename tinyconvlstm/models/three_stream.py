@@ -308,7 +308,7 @@ def only(x: Array, there: Array) -> Array:
 
 def dropped(mask: Array, rate: float, rng: np.random.Generator) -> Array:
     """The mask (S, N) with each entry kept with probability 1 - rate; a sample left bare keeps one of its own."""
-    drawn = rng.random(mask.shape)
+    drawn = rng.random((*mask.shape, 1))[..., 0]
     kept: Array = mask & (drawn >= rate)
     last = np.where(mask, drawn, -1).argmax(axis=0)  # the one that came closest to staying
     kept[last, np.arange(mask.shape[1])] |= mask.any(axis=0)

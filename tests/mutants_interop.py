@@ -129,7 +129,7 @@ STACK = [
     Mutant("forecast fed back as a constant", "models.openstl:LinearForecastCell.fed_backward", "return dx", "return 0 * dx", MODEL),
     Mutant("last known frame not read", f"{OPENSTL}.forward", "< T\n", "< T - 1\n", HAND),
     Mutant("truth a frame late", f"{OPENSTL}.forward", "truth[:-1]", "truth[1:]", TRUTH),
-    Mutant("coins turned over", f"{OPENSTL}.forward", ")) < truth_rate", ")) > truth_rate", TRUTH),
+    Mutant("coins turned over", f"{OPENSTL}.forward", "[..., 0] < truth_rate", "[..., 0] > truth_rate", TRUTH),
     Mutant("gradient of later frames given for earlier", f"{OPENSTL}.backward", "dtrue[: saved.observed]", "dtrue[-saved.observed :]", MODEL),
     Mutant("unused weights pulled by the head", f"{OPENSTL}.backward", "xp.zeros_like(a)", "xp.ones_like(a)", test(test_openstl.test_what_is_unused_has_a_gradient_of_zero)),
     Mutant("1x1 convolution not counted", "models.openstl:openstl_counts", "(taps + 1)", "taps", PUBLISHED),

@@ -101,7 +101,7 @@ def convolutions(cell: TwoMapCell, sizes: Shape) -> list[tuple[Geometry, Lowerin
     """Of each convolution of a cell: its geometry, its lowering and its weights."""
     out, found = cell.input_map.out(sizes), []
     for name, w in cell.params.items():
-        if w.ndim == 2 + len(cell.kernel):
+        if w.ndim == 2 + len(cell.kernel) and name != "w_c":  # a peephole map is no kernel
             own = name == getattr(cell.input_map, "w", None)
             geometry = cell.input_map.over(sizes) if own else Window(w.shape[2:], padding="same").over(out)
             found.append((geometry, lowering_of(w, w.shape, geometry, 1), w))

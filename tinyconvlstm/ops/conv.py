@@ -220,6 +220,7 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
                     dys[:, block, ..., positions], padded[(slice(None), *where)], strip
                 )
                 dweights = more if dweights is None else add_in_place(dweights, more)
+                del more  # before the next one is made
         return dweights
 
     dweights = reduce(add_in_place, in_parts(part, dys[0], dys.size * rows * lowering.work))

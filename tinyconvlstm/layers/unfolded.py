@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import Array
 from ..cells.base import TwoMapCell
 from ..cells.maps import ConvMap
-from ..ops.conv import block_sizes, lowering_of, mirrored, weight_block_sizes
+from ..ops.conv import block_sizes, lowering_of, mirrored, steps_at_a_time, weight_block_sizes
 from ..ops.lowering import Im2col, Lowering
 from ..ops.windows import Geometry, Window, padded_sizes
 from ..parallel import shares
@@ -34,10 +34,12 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
             blocks = weight_block_sizes(x, geometry, lowering, steps, rows, len(w))
             whole = blocks[0] >= clips and blocks[1] >= geometry.out[0]
             sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
-            last = lowering.size + (
-                0 if type(lowering) is Im2col else int(w.size)
-            )  # as w lies, by a copy or a product
-            needed += steps * max(held(lowering, blocks, clips, geometry, w.shape[1]) + sums, last)
+            n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))
+            block = (
+                n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums) + (steps - n) * lowering.size
+            )
+            copy = n < steps or type(lowering) is not Im2col  # of all steps: joined, or as w lies
+            needed += max(block, steps * (lowering.size + copy * max(int(w.size), lowering.size)))
         found.append(needed)
     return max(found)
 

@@ -134,7 +134,7 @@ THROUGH_TIME = [
     Mutant("loss terms of the block one off", WINDOWS, "(end - 1) // k1 * k1", "(end - 1) // k1 * k1 + 1", TRUNCATED),
     Mutant("last state's gradient in every block", WINDOWS, "dlast if end == T else nothing", "dlast", TRUNCATED),
     Mutant("last state's gradient in no block", WINDOWS, "dlast if end == T else nothing", "nothing", TRUNCATED),
-    Mutant("overlapping blocks overwrite dz", WINDOWS, "map_arrays(lambda a, b: a + b, dzs[t], dz) if t in dzs else dz", "dz", TRUNCATED),
+    Mutant("overlapping blocks overwrite dz", STEPS, "map_arrays(lambda a, b: a + b, met.pop(t), dz)", "dz", TRUNCATED),
     Mutant("initial state's gradient of the last block that reaches it", WINDOWS, "map_arrays(lambda a, b: a + b, dinitial, dbegin)", "dbegin", gradient("cell/LSTM 0d peephole channel, truncated k1=1 k2=3")),
     Mutant("blocks start from k1, not k2", WINDOWS, "max(0, end - k2)", "max(0, end - k1)", TRUNCATED),
     Mutant("truncated exactly like the full scan", WINDOWS, "max(0, end - k2)", "0", test(test_gradcheck.test_truncated_backpropagation_is_not_the_gradient_of_the_unfrozen_scan)),

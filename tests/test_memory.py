@@ -10,6 +10,7 @@ import pytest
 from tinyconvlstm import (
     GRUCell,
     LSTMCell,
+    ResetBeforeGRUCell,
     RNNCell,
     scan,
     scan_backward,
@@ -17,6 +18,13 @@ from tinyconvlstm import (
     scan_checkpointed_backward,
     scan_truncated_backward,
     set_threads,
+)
+from tinyconvlstm.cells import (
+    ContextGateLSTMCell,
+    ConvPeepholeLSTMCell,
+    DeformableLSTMCell,
+    LayerNormLSTMCell,
+    VanillaLSTMCell,
 )
 from tinyconvlstm.layers import Recurrent
 from tinyconvlstm.layers.memory import peak
@@ -40,7 +48,21 @@ CASES = {
     "2d, 7 x 7": (LSTMCell(32, 32, (7, 7)), (6, 4, 32, 32, 32)),
     "2d, dilated": (LSTMCell(48, 64, (3, 3), dilation=2, state_dilation=3), (8, 4, 48, 32, 32)),
     "3d": (LSTMCell(16, 16, (3, 3, 3)), (6, 4, 16, 8, 16, 16)),
+    "2d, peephole maps": (LSTMCell(16, 32, (5, 5), peephole="map", size=(32, 32)), (7, 4, 16, 32, 32)),
+    "2d, odd": (LSTMCell(8, 32, (3, 3)), (11, 4, 8, 32, 32)),
+    "2d, strided": (LSTMCell(64, 16, (5, 5), stride=2), (16, 4, 64, 16, 16)),
+    "2d, strided by 3": (RNNCell(16, 8, (4, 2), stride=3), (12, 16, 16, 20, 31)),
+    "2d, strided, large kernel": (LSTMCell(32, 16, (7, 7), stride=2), (12, 4, 32, 32, 32)),
+    "2d, reset before": (ResetBeforeGRUCell(8, 32, (3, 3)), (8, 4, 8, 32, 32)),
     "dense": (LSTMCell(128, 128), (60, 64, 128)),
+    "dense, wide": (LSTMCell(64, 512), (30, 16, 64)),
+    "dense RNN": (RNNCell(128, 256), (60, 64, 128)),
+    "dense GRU": (GRUCell(128, 128), (61, 64, 128)),
+    "deformable": (DeformableLSTMCell(8, 16, (3, 3)), (8, 4, 8, 32, 32)),
+    "layer norm": (LayerNormLSTMCell(8, 16, (3, 3)), (8, 4, 8, 32, 32)),
+    "pooled gates": (ContextGateLSTMCell(8, 32, (3, 3)), (12, 4, 8, 32, 32)),
+    "vanilla": (VanillaLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
+    "peephole kernels": (ConvPeepholeLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
 }
 
 

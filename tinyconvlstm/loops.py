@@ -103,10 +103,9 @@ def part_truncated_backward(
     for end in reversed([*range(k1, T, k1), T]):
         begin, first_loss = max(0, end - k2), (end - 1) // k1 * k1
         dend = dlast if end == T else nothing
-        block, dbegin = steps_backward(cell, dys, dend, tape, begin, end, grads, first_loss)
-        for t, dz in enumerate(block, start=begin):
-            dzs[t] = map_arrays(lambda a, b: a + b, dzs[t], dz) if t in dzs else dz
-        del block, dz  # what later blocks may reach is in dzs
+        block, dbegin = steps_backward(cell, dys, dend, tape, begin, end, grads, first_loss, met=dzs)
+        dzs.update(enumerate(block, start=begin))
+        del block  # what later blocks may reach is in dzs
         if begin == 0 and not tape.from_rest:
             dinitial = map_arrays(lambda a, b: a + b, dinitial, dbegin)
         if tape.at_once < T:
@@ -187,11 +186,13 @@ def steps_backward(
     grads: Grads,
     first_loss: int = 0,
     joined: bool = False,
+    met: dict[int, Any] | None = None,
 ) -> tuple[list[Any], State]:
     """The only loop of BPTT: steps end - 1 .. begin. Returns their dzs and the gradient before them.
 
     Only the loss terms of steps first_loss and later count. Where a clip is over, its state was
     held: the gradient passes the step unchanged and leaves no dz. `joined`: dzs may be one array.
+    `met`: dz of steps that a block before has reached too; step by step they are taken from it and added.
     """
     arrays = [a for a in (dys, *dstate) if hasattr(a, "dtype")]
     kind = array_module(*arrays).result_type(*arrays)
@@ -211,6 +212,8 @@ def steps_backward(
                 dstate = hold(alive, dbefore, dstate)
         if room is None and joined and t == end - 1 and end > begin + 1 and hasattr(dz, "shape"):
             dzs = room_for(dz, end - begin)
+        if met and t in met:
+            dz = map_arrays(lambda a, b: a + b, met.pop(t), dz)
         dzs[t - begin] = dz
         for name, value in step_grads.items():
             add_to(grads, name, value)

@@ -19,7 +19,8 @@ import numpy as np
 
 import tinyconvlstm as tcl
 from tinyconvlstm.info import blas
-from tinyconvlstm.layers.memory import convolutions, peak
+from tinyconvlstm.layers.memory import peak
+from tinyconvlstm.layers.unfolded import convolutions
 from tinyconvlstm.ops import columns as columns_module
 from tinyconvlstm.ops import conv, gates, lowering, overlapping, products, tiled, winograd
 from tinyconvlstm.ops import windows as windows_module
@@ -205,7 +206,7 @@ def recurrent_macs(s: dict[str, Any]) -> int:
 def products_of(cell: Any, shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of a forward pass as they are made, by im2col or by Winograd's transforms."""
     found = 0
-    for geometry, low, w in convolutions(cell, shape[3:]):
+    for geometry, low, w, *_ in convolutions(cell, shape[3:]):
         tile = getattr(low, "m", (1,) * len(geometry.out))
         tiles = math.prod(-(-n // m) for n, m in zip(geometry.out, tile, strict=True))
         found += (shape[0] - (w is cell.params["w_h"])) * shape[1] * low.size * tiles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +34,8 @@ class AttentionGateLSTMCell(ContextGateLSTMCell):
     gates = ("a", "g")
     attends: ClassVar[str]  # the gate
     kept_per_step = 5  # g, c, tanh(c), tanh(a), the gate
+    room_per_step = 8  # di, df, dg, do, dc, dh; the gradients of the scores and of a
+    room_beside_map = 7
 
     def __init__(
         self,
@@ -59,10 +60,6 @@ class AttentionGateLSTMCell(ContextGateLSTMCell):
     def step_kept(self, sizes: tuple[int, ...]) -> int:
         """Also the place of each channel's largest score."""
         return super().step_kept(sizes) + self.features
-
-    def step_room(self, sizes: tuple[int, ...]) -> int:
-        """The gradients of the gate, of its scores and of a, and dz put together of two."""
-        return 4 * self.features * prod(sizes)
 
     def spatial_gates(self, z: Array) -> tuple[dict[str, Array], tuple[ConvSaved, PeakSaved]]:
         """The candidate, and the gate by attention."""

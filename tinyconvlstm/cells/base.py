@@ -105,6 +105,8 @@ class TwoMapCell(Cell):
     gates: ClassVar[tuple[str, ...]]  # names of the blocks of F channels that the maps produce
     states: ClassVar[int]  # arrays of (N, F, *S) in the state
     kept_per_step: ClassVar[int]  # arrays of (N, F, *S) that a step makes and keeps, h apart
+    room_per_step: ClassVar[int] = 8  # those that a backward step makes beside dz, at its peak
+    room_beside_map: ClassVar[int] = 6  # and those that it holds while the state map goes back
 
     def __init__(
         self,
@@ -164,8 +166,16 @@ class TwoMapCell(Cell):
         return prod(sizes) * self.features * self.kept_per_step
 
     def step_room(self, sizes: tuple[int, ...]) -> int:
-        """Numbers that a backward step of one clip makes and drops beside those of gates and maps."""
+        """Numbers that a backward step of one clip makes beside dz, at its gates' peak."""
+        return prod(sizes) * self.features * self.room_per_step
+
+    def strip_room(self, h: Array) -> int:
+        """Numbers that a cell's own work on states like h holds, strip by strip, in a backward step."""
         return 0
+
+    def products(self) -> list[tuple[str, Array, bool]]:
+        """Weights as they are multiplied, by name; and whether their gradient takes several steps at once."""
+        return [(name, w, True) for name, w in self.params.items()]
 
     @property
     def dz_blocks(self) -> int:

@@ -61,6 +61,8 @@ class CandidateLSTMCell(TwoMapCell):
     gates = GATES
     states = 3
     kept_per_step = 6  # i, f, g, o, c, tanh(c)
+    room_per_step = 12  # dz of each gate, the gates' own gradients, dc, dh
+    room_beside_map = 11
 
     def __init__(
         self,

@@ -82,6 +82,8 @@ class ContextGateLSTMCell(TwoMapCell):
     pooled: ClassVar[tuple[str, ...]] = ("i", "f", "o")
     states = 2
     kept_per_step = 3  # g, c, tanh(c)
+    room_per_step = 7  # di, df, dg, do, dc, dh and the mean's share of it
+    room_beside_map = 6
 
     def __init__(
         self,

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module
-from ..ops.conv import ConvSaved, correlate_adjoint_x
+from ..ops.conv import ConvSaved, block_sizes, correlate_adjoint_x
 from ..ops.deform_conv import DeformConvSaved, deform_conv_backward, deform_correlate
 from ..ops.gates import LSTMGatesSaved, LSTMState, lstm_gates_backward, lstm_gates_forward
+from ..ops.lowering import Im2col
 from .base import masked
 from .lstm import LSTMCell
 from .maps import BiasMap, ConvMap, Grads, at_rest
@@ -106,6 +107,14 @@ class DeformableLSTMCell(LSTMCell):
     def dz_blocks(self) -> int:
         """4F channels for the gates, and q's."""
         return 4 + ceil(len(self.params["b_q"]) / self.features)
+
+    def strip_room(self, h: Array) -> int:
+        """What a strip's taps see, its columns, the gradients of both, places (64 bits) and a corner's shares."""
+        geometry = self.state_map.over(h.shape[2:])
+        unfolded = Im2col(geometry, self.params["w_h"].shape)
+        samples, rows = block_sizes(h, geometry, unfolded)
+        row = unfolded.numbers * geometry.positions // geometry.out[0]
+        return 7 * min(samples, len(h)) * min(rows, geometry.out[0]) * row
 
     @property
     def macs_per_position(self) -> int:

@@ -61,6 +61,8 @@ class GRUCell(TwoMapCell):
     gates = GRU_GATES
     states = 1
     kept_per_step = 6  # r, u, n and the state map's three blocks
+    room_per_step = 4  # dz_r, dz_u, dz_n, dh
+    room_beside_map = 2  # dh along both paths
 
     def __init__(self, channels: int, features: int, kernel: tuple[int, ...] = (), **settings: Any) -> None:
         super().__init__(channels, features, kernel, **settings)
@@ -124,6 +126,8 @@ class ResetBeforeGRUCell(TwoMapCell):
     gates = GRU_GATES
     states = 1
     kept_per_step = 4  # r, u, r . h, n
+    room_per_step = 8  # dz_r, dz_u, dz_n and du, dv; dh along its paths
+    room_beside_map = 5  # du, dv, dh along three paths
 
     def initial_state(self, x: Array) -> RNNState:
         """h = 0, (N, F, *S), for frames like x (N, C, *S)."""
@@ -150,6 +154,12 @@ class ResetBeforeGRUCell(TwoMapCell):
         dh_in = dh_in + correlate_adjoint_x(dz_ru, saved.gates_map.w, saved.gates_map.geometry)
         dz = array_module(dz_n).concatenate([dz_ru, dz_n], axis=1)
         return dz, RNNState(dh_prev + masked(dh_in, saved.h_mask)), {}
+
+    def products(self) -> list[tuple[str, Array, bool]]:
+        """w_h in two: its rows for r and u, and those for n."""
+        w_h, F = self.params["w_h"], self.features
+        others = [product for product in super().products() if product[0] != "w_h"]
+        return [*others, ("w_h", w_h[: 2 * F], False), ("w_h", w_h[2 * F :], False)]
 
     def state_backward(
         self, dzs: Sequence[Array], steps: Sequence[ResetBeforeStepSaved], grads: Grads

@@ -64,6 +64,8 @@ class LayerNormLSTMCell(TwoMapCell):
     gates = GATES
     states = 2
     kept_per_step = 15  # i, f, g, o, c, tanh; x_hat of both maps' 4F channels and of c
+    room_per_step = 17  # dz before both norms, by gate and side by side; a norm's products; dc, dh
+    room_beside_map = 10
 
     def __init__(
         self,
@@ -133,6 +135,11 @@ class LayerNormLSTMCell(TwoMapCell):
             dz_x, grads["gamma_x"], grads["b"] = group_norm_backward(dz, x_norm)
         dh_prev = self.state_map_backward(dz_h, state_map, h_mask)
         return LayerNormGradient(dz_x, dz_h), LSTMState(dh_prev, dc * f), grads
+
+    @property
+    def dz_blocks(self) -> int:
+        """Four gates for each of the two maps."""
+        return 2 * len(self.gates)
 
     def to_input_map(self, dz: LayerNormGradient) -> Array:
         """dz with respect to the input map, before its norm."""

@@ -64,6 +64,8 @@ class LSTMCell(TwoMapCell):
     gates = GATES
     states = 2
     kept_per_step = 6  # i, f, g, o, c, tanh(c)
+    room_per_step = 5  # dc for dh, dc, its gradient; and with peepholes what two of them meet
+    room_beside_map = 2  # the gradients of h and c
 
     def __init__(
         self,

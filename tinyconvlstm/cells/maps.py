@@ -130,7 +130,8 @@ class ConvMap:
         elif saved.geometry.kernel:
             dz, x = as_array(dzs), as_array(frames)
             for dw in reversed(correlate_adjoint_w_steps(dz, x, saved.geometry)):
-                add_to(grads, self.w, dw)
+                first = len(dz) > 1 and self.w not in grads  # a view of it would hold all steps' dw
+                add_to(grads, self.w, dw.copy(order="K") if first else dw)
             if self.b is not None:
                 for db in reversed(dz.sum(axis=(1, *range(3, dz.ndim)))):
                     add_to(grads, self.b, db)

@@ -64,6 +64,8 @@ class VanillaLSTMCell(TwoMapCell):
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
     states = 2
     kept_per_step = 6  # i, f, g, o, c, tanh(c)
+    room_per_step = 12  # dz of each gate, di, df, do, da, dc and its gradient, dh
+    room_beside_map = 11
     coupled: ClassVar[bool] = False  # f = 1 - i
     squash_input: ClassVar[bool] = True  # g = tanh(z_g), else z_g
     squash_output: ClassVar[bool] = True  # h = o tanh(c), else o c

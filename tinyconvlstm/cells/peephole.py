@@ -48,6 +48,11 @@ class ConvPeepholeLSTMCell(LSTMCell):
         with the cell, as the PeepholeLSTM of N. Kamo's pytorch_convolutional_rnn has it.
     """
 
+    room_per_step = (
+        10  # dz of each gate, those of i and f side by side, dc, its gradient along both paths, dh
+    )
+    room_beside_map = 9
+
     def __init__(
         self,
         channels: int,

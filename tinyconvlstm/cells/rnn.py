@@ -37,6 +37,8 @@ class RNNCell(TwoMapCell):
     gates = ("h",)
     states = 1
     kept_per_step = 1  # h, beside its copy in ys
+    room_per_step = 1  # dh
+    room_beside_map = 1
 
     def initial_state(self, x: Array) -> RNNState:
         """h = 0, (N, F, *S), for frames like x (N, C, *S)."""

@@ -111,7 +111,7 @@ class SAConvLSTMCell(LSTMCell):
 
     def step_room(self, sizes: tuple[int, ...]) -> int:
         """The gradients of one attention's weights and of its scores."""
-        return 2 * prod(sizes) ** 2
+        return super().step_room(sizes) + 2 * prod(sizes) ** 2
 
     def initial_state(self, x: Array) -> SAState:  # type: ignore[override]
         """h = c = m = 0, each (N, F, *S), for frames like x (N, C, *S)."""

@@ -136,7 +136,7 @@ class Recurrent(Layer):
         return Cost(y, macs, kept)
 
     def peaks(self, shape: Shape) -> tuple[tuple[str, int], ...]:
-        """Numbers at the peak of a scan and its backward pass, by the way back; the input and dys not counted."""
+        """Numbers at the peak of a scan of whole clips and its backward pass, by the way back; input and dys apart."""
         T = check_time(shape, "Recurrent")[0]
         half, every = max(1, T // 2), ceil(sqrt(T))
         return (

@@ -7,6 +7,7 @@ its adjoint (its transpose as a linear map). Read `windows.py` first.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +88,14 @@ def patches(padded: Array, geometry: Geometry) -> Array:
     taps = [d * row for d, row in zip(geometry.dilation, rows, strict=False)]
     moves = [s * row for s, row in zip(geometry.stride, rows, strict=False)]
     return strided(wide, (n, c, *kernel, k, *out, width), (batch, channel, *taps, tap, *moves, step))
+
+
+def copied_first(geometry: Geometry, samples: int = 1) -> int:
+    """Numbers of a sample's channel that `patches` copies, where a view of them will not do for the columns."""
+    alone = samples == 1 and spans(geometry)[:-1] == geometry.out[:-1]
+    if geometry.kernel[-1] == 1 or len(geometry.kernel) < 2 or alone:
+        return 0
+    return geometry.kernel[-1] * prod(spans(geometry)[:-1]) * geometry.out[-1]
 
 
 def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

@@ -211,16 +211,22 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
     dys = dys.reshape(T, N, groups, features // groups, geometry.positions)
 
     def part(clips: slice) -> Array:
+        blocks = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
+        size = steps_at_a_time(xs[0, clips], geometry, lowering, blocks)
+        found = [of_steps(steps, clips, *blocks) for steps in cuts(slice(0, T), size)]
+        return found[0] if len(found) == 1 else xp.concatenate(found)
+
+    def of_steps(steps: slice, clips: slice, samples: int, strip_rows: int) -> Array:
         dweights = None
-        samples, strip_rows = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
         for block in cuts(clips, samples):
-            padded = pad(frames_of(xs[:, block]), lowering.pads)  # (T * n, C, ...)
-            padded = padded.reshape(T, -1, *padded.shape[1:])
+            padded = pad(frames_of(xs[steps, block]), lowering.pads)  # (T * n, C, ...)
+            padded = padded.reshape(steps.stop - steps.start, -1, *padded.shape[1:])
             for strip, where, positions in strips(geometry, strip_rows):
                 more = lowering.backward_w(
-                    dys[:, block, ..., positions], padded[(slice(None), *where)], strip
+                    dys[steps, block, ..., positions], padded[(slice(None), *where)], strip
                 )
                 dweights = more if dweights is None else add_in_place(dweights, more)
+                del more  # before the next one is made
         return dweights
 
     dweights = reduce(add_in_place, in_parts(part, dys[0], dys.size * rows * lowering.work))
@@ -337,6 +343,14 @@ def weight_block_sizes(
     if geometry.positions > 2 * rows and macs > PRODUCT:
         samples = 1  # adding up small dW's takes less than lining up large dY's
     return samples, strip_rows
+
+
+def steps_at_a_time(x: Array, geometry: Geometry, lowering: Lowering, blocks: tuple[int, int]) -> int:
+    """How many steps' patches of dW stand side by side: those that fill four times PATCH_BYTES."""
+    height = geometry.out[0] if geometry.out else 1
+    positions = min(blocks[0], len(x)) * min(blocks[1], height) * geometry.positions // height
+    room = 4 * PATCH_BYTES[backend_name(x) or "numpy"]
+    return max(1, int(room // max(1, positions * lowering.numbers * x.dtype.itemsize)))
 
 
 def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, groups: int) -> Geometry:

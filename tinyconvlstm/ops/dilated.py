@@ -20,7 +20,7 @@ class Dilated:
 
     def __init__(self, geometry: Geometry, inner: Lowering) -> None:
         self.inner, self.d, self.kernel = inner, geometry.dilation[0], geometry.kernel
-        self.numbers, self.held, self.halo, self.size = inner.numbers, inner.held, inner.halo, inner.size
+        self.numbers, self.size, self.features = inner.numbers, inner.size, inner.features
         self.room, self.work, self.multiple = inner.room, inner.work, inner.multiple * self.d
         self.back: Dilated = self if inner.back is inner else Dilated(geometry, inner.back)
         before, size = geometry.pads[0][0], geometry.sizes[0]
@@ -54,6 +54,12 @@ class Dilated:
         """dweights of the kernel without dilation."""
         inner = in_two(strip)
         return self.inner.backward_w(completed(dy, inner), self.split(x, strip), inner)
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """What `inner` holds, and dy with the rows that are there in vain."""
+        inner = in_two(strip)
+        vain = inner.positions > strip.positions
+        return self.inner.held(inner, samples) + vain * samples * self.features * inner.positions
 
     def rows(self, strip: Geometry) -> int:
         """Padded rows under a strip's tiles, the last of which may hang over."""

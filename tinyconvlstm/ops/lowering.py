@@ -15,7 +15,7 @@ from math import prod
 from typing import Any, Protocol
 
 from ..backend import Array
-from .columns import add_columns, columns, patches
+from .columns import add_columns, columns, copied_first, patches
 from .products import matmul
 from .windows import Geometry, Pads, Sizes
 
@@ -28,8 +28,7 @@ class Lowering(Protocol):
 
     pads: Pads  # what must lie around x
     numbers: int  # made and read again for every position of y
-    held: int  # numbers a position that `backward_w` holds at its peak
-    halo: int  # rows more than a strip has, of which `backward_w` makes numbers too
+    features: int  # F
     size: int  # of the weights
     multiple: int  # rows of a strip come in multiples of this
     work: float  # multiply-accumulates that take its time, for each one of the convolution
@@ -58,6 +57,10 @@ class Lowering(Protocol):
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """dweights (T, B, R, F / groups) of T steps: dy (T, n, groups, F / groups, p), x (T, n, C, ...)."""
+        ...
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """Numbers that `backward_w` holds at its peak for a step, its result apart."""
         ...
 
 
@@ -95,13 +98,11 @@ class Im2col:
 
     multiple = room = 1
     work = 1.0
-    halo = 0
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
-        self.numbers = w_shape[1] * groups * geometry.taps
-        first = geometry.kernel[-1] if len(geometry.kernel) > 1 else 0  # `patches` copies the last axis first
-        self.held = self.numbers + w_shape[1] * groups * (1 + first)
+        self.features, self.channels = w_shape[0], w_shape[1] * groups
+        self.numbers = self.channels * geometry.taps
         self.size = prod(w_shape)
         self.back: Im2col = self
 
@@ -135,6 +136,13 @@ class Im2col:
         cols = view.reshape(steps, groups, x.shape[2] // groups * strip.taps, -1)  # (T, G, R, n * p), copied
         dy = dy.transpose(0, 2, 3, 1, 4).reshape(steps, groups, features, -1)
         return matmul(cols, dy.swapaxes(2, 3))
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """The columns, what `patches` copies before, and dy where samples are put side by side."""
+        beside = self.features if samples > 1 else 0
+        viewed = samples == 1 and {*strip.kernel, *strip.stride} == {1}
+        positions = (beside + (0 if viewed else self.numbers)) * strip.positions
+        return samples * (self.channels * copied_first(strip, samples) + positions)
 
 
 def rows(w: Array, groups: int) -> Array:

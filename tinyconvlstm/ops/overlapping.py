@@ -26,7 +26,7 @@ from functools import lru_cache
 from math import prod
 
 from ..backend import Array, array_module
-from .columns import patches, strided, windows
+from .columns import copied_first, patches, strided, windows
 from .lowering import Im2col, frames_of
 from .products import LARGEST, cost, divisors, dots, small_kernels
 from .windows import Geometry, Sizes, spans
@@ -52,8 +52,6 @@ class Overlapping(Im2col):
         self.row_last = (0, *range(2, 3 + rank), 1, *range(3 + rank, 3 + 2 * rank))
         if geometry.stride[0] == 1:
             self.numbers //= geometry.kernel[0]
-            self.held = self.numbers + w_shape[0]
-            self.halo = geometry.kernel[0] - 1
 
     def weights(self, w: Array) -> Array:
         """(G, F / G, R), the taps of the first axis slowest."""
@@ -111,6 +109,14 @@ class Overlapping(Im2col):
             dy = apart.reshape(steps, 1, groups, features, -1)[..., :width]
         found = dots(rows, dy.swapaxes(1, 2))  # (T, G, K_1, C / G * prod(K'), F / G)
         return found.reshape(steps, groups, -1, features)
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """The rows beside each other, dy with zeros between samples, and a piece of the sum to add."""
+        if strip.stride[0] > 1:
+            return max(super().held(strip, samples), self.size)
+        every, apart = every_row(strip)[0], self.features if samples > 1 else 0
+        rows = (self.numbers + apart) * every.positions + self.channels * copied_first(every)
+        return samples * rows + self.size
 
 
 def unfolded(x: Array, strip: Geometry, groups: int) -> Array:

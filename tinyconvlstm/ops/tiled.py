@@ -34,7 +34,7 @@ class Tiled:
     tiles.
     """
 
-    room, halo = 1, 0
+    room = 1
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int) -> None:
         self.m, self.groups, self.kernel = tile(geometry.out[-1]), groups, geometry.kernel
@@ -44,7 +44,7 @@ class Tiled:
         self.pads, self.width = whole.pads, whole.kernel[-1]
         self.size, self.work = w_shape[0] * w_shape[1] * whole.taps * self.m, self.width / geometry.kernel[-1]
         self.numbers = w_shape[1] * groups * whole.taps // self.m + 1
-        self.held = self.numbers + w_shape[0]
+        self.features = w_shape[0]
         self.back = self
 
     def diagonals(self, band: Array) -> list[Array]:
@@ -92,6 +92,10 @@ class Tiled:
         dy = dy.reshape(steps, groups, features, -1, self.m)
         cols = cols.reshape(steps, groups, 1, dy.shape[3], -1)
         return matmul(cols.swapaxes(3, 4), dy)
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """The patches of the tiles, and dy side by side."""
+        return samples * (self.numbers + self.features) * strip.positions
 
     def patches(self, x: Array, strip: Geometry) -> Array:
         """(T, n, G, p / m, R) of padded frames (T, n, C, ...)."""

@@ -36,7 +36,7 @@ from math import prod
 import numpy as np
 
 from ..backend import Array, array_module
-from .columns import add_columns, patches, windows
+from .columns import add_columns, copied_first, patches, windows
 from .lowering import frames_of
 from .products import matmul
 from .windows import Geometry, Sizes, spans
@@ -103,12 +103,12 @@ class Winograd:
         axes: spatial axes to transform, each with a kernel of TAPS.
     """
 
-    room, work, halo = 4, 1.0, 0
+    room, work = 4, 1.0
 
     def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
         rank = len(geometry.kernel)
         others = tuple(axis for axis in range(rank) if axis not in axes)
-        self.kernel, self.channels, self.axes = geometry.kernel, channels, axes
+        self.kernel, self.features, self.channels, self.axes = geometry.kernel, features, channels, axes
         self.transformed = tuple(geometry.kernel[axis] for axis in axes)
         self.values = VALUES ** len(axes)
         self.rows = channels * prod(geometry.kernel[axis] for axis in others)
@@ -119,7 +119,6 @@ class Winograd:
             for (before, after), n, m in zip(geometry.pads, geometry.out, self.m, strict=True)
         )
         self.numbers = (self.rows + features) * self.values // prod(self.m)
-        self.held = self.numbers + channels * self.values // prod(self.m) + max(channels, features)
         self.size = self.values * features * self.rows
         self.back = self
         # axes of w (F, C, *K) as G reads them: (K.., F, C, the other K..)
@@ -152,6 +151,17 @@ class Winograd:
         """(B^T d) (A dy)^T, several samples side by side."""
         dvalues = self.spread(dy.reshape(*dy.shape[:2], -1, *strip.out))
         return matmul(self.evaluated(x, strip), dvalues.swapaxes(2, 3))
+
+    def held(self, strip: Geometry, samples: int) -> int:
+        """A dy and what it is made of; or, beside it, B^T d and what that is made of, or its columns."""
+        tiles, inner = tiled(strip, self.m, samples)
+        pixels: int = self.channels * samples * tiles.positions
+        columns = self.rows * inner.positions if inner.taps > 1 else 0
+        made = pixels + max(pixels, columns + self.channels * copied_first(inner))
+        hanging = prod(self.m) if any(n % m for n, m in zip(strip.out, self.m, strict=True)) else 0
+        spread: int = self.features * inner.positions * (self.values // VALUES * max(self.m) + hanging)
+        held: int = self.values * self.features * inner.positions + max(spread, self.values * made)
+        return held
 
     def weights(self, w: Array) -> Array:
         """G w, (J^a, F, R)."""

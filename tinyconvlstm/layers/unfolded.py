@@ -1,0 +1,113 @@
+"""What the convolutions of a cell unfold on the way back: patches, and what is made of weights."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend import Array
+from ..cells.base import TwoMapCell
+from ..cells.maps import ConvMap
+from ..ops.conv import block_sizes, lowering_of, mirrored, steps_at_a_time, weight_block_sizes
+from ..ops.lowering import Im2col, Lowering
+from ..ops.windows import Geometry, Window, padded_sizes
+from ..parallel import shares
+
+Shape = tuple[int, ...]
+
+
+def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segment: bool) -> int:
+    """Numbers that the gradient of a map's weights needs for so many steps: of the map that needs most."""
+    found = [0]
+    for geometry, lowering, w, of_x, together in convolutions(cell, shape[3:]):
+        steps = at_once if together else 1
+        once = steps == shape[0] and not segment  # then it is the gradient; and a state at rest has none
+        steps -= once and not of_x
+        rows, needed = w.shape[1] * geometry.taps, -int(w.size) if once else 0
+        macs = steps * shape[1] * w.size * geometry.positions * lowering.work
+        # a scan in one part leaves the threads to the product
+        for part in shares(like(cell, shape[1:]), macs if alone else 0):
+            clips = part.stop - part.start
+            x = like(cell, (clips, w.shape[1], *geometry.sizes))
+            blocks = weight_block_sizes(x, geometry, lowering, steps, rows, len(w))
+            whole = blocks[0] >= clips and blocks[1] >= geometry.out[0]
+            sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
+            n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))
+            block = (
+                n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums) + (steps - n) * lowering.size
+            )
+            copy = n < steps or type(lowering) is not Im2col  # of all steps: joined, or as w lies
+            needed += max(block, steps * (lowering.size + copy * max(int(w.size), lowering.size)))
+        found.append(needed)
+    return max(found)
+
+
+def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int) -> int:
+    """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most."""
+    found, clips = [0], steps * shape[1]
+    for geometry, _, w, *_ in convolutions(cell, shape[3:]):
+        as_forward = turned(geometry, w)
+        if as_forward:  # a convolution of dz
+            geometry, w = mirrored(geometry), np.swapaxes(w, 0, 1)
+        lowering = lowering_of(w, w.shape, geometry, 1)
+        own = int(w.size) + lowering.size if as_forward else 0
+        blocks = block_sizes(like(cell, (clips, w.shape[1], *geometry.sizes)), geometry, lowering)
+        found.append(own + held(lowering, blocks, clips, geometry, w.shape[1], room=not as_forward))
+    return max(found)
+
+
+def held(
+    lowering: Lowering,
+    blocks: tuple[int, int],
+    clips: int,
+    geometry: Geometry,
+    channels: int,
+    room: bool = False,
+) -> int:
+    """Numbers that a block of so many samples and rows needs, of which there may be fewer: padded, then unfolded."""
+    samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
+    around = prod(padded_sizes(geometry._replace(pads=lowering.pads)))
+    padded = samples * channels * around if room or any(map(any, lowering.pads)) else 0
+    return padded + lowering.held(geometry._replace(out=(rows, *geometry.out[1:])), samples)
+
+
+def weights_kept(cell: TwoMapCell, sizes: Shape) -> int:
+    """Numbers of what Winograd's transforms make of the weights, which stays for the length of a scan."""
+    found = convolutions(cell, sizes)
+    return sum(f.lowering.size for f in found if f.lowering.size > f.w.size and not turned(f.geometry, f.w))
+
+
+def turned(geometry: Geometry, w: Array) -> bool:
+    """Whether the way back to x is a convolution with the weights turned around, made anew each time."""
+    return set(geometry.stride) == {1} and len(w) <= 2 * w.shape[1]
+
+
+class Convolution(NamedTuple):
+    """One of a cell's convolutions."""
+
+    geometry: Geometry
+    lowering: Lowering
+    w: Array
+    of_x: bool  # it reads the input, else the state
+    together: bool  # its gradient takes several steps at once
+
+
+def convolutions(cell: TwoMapCell, sizes: Shape) -> list[Convolution]:
+    """Those of a cell for an input of spatial `sizes`."""
+    maps = {m.w: m for m in vars(cell).values() if isinstance(m, ConvMap)}
+    out, found = cell.input_map.out(sizes), []
+    for name, w, together in cell.products() if cell.kernel else ():
+        if w.ndim == 2 + len(cell.kernel) and name != "w_c":  # a peephole map is no kernel
+            own = maps.get(name)
+            of_x = own is cell.input_map or (own is not None and own.b is not None)
+            window = Window(w.shape[2:], padding="same") if own is None else own.window
+            geometry = window.over(sizes if of_x else out)
+            found.append(Convolution(geometry, lowering_of(w, w.shape, geometry, 1), w, of_x, together))
+    return found
+
+
+def like(cell: TwoMapCell, shape: Shape) -> np.ndarray:
+    """An array of a shape that takes no memory, with the cell's dtype."""
+    return np.broadcast_to(np.zeros((), next(iter(cell.params.values())).dtype), shape)

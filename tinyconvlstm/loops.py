@@ -217,6 +217,7 @@ def steps_backward(
         dzs[t - begin] = dz
         for name, value in step_grads.items():
             add_to(grads, name, value)
+        del dz  # where dzs are joined, they have a copy of it
     if room is not None and all(getattr(dz, "base", None) is room for dz in dzs):
         return room, dstate
     return dzs, dstate

@@ -304,6 +304,8 @@ def test_ranks_weigh_what_the_loss_divides_by():
         np.testing.assert_array_equal(by_clips.data["mask"], mask[:, group.part(3)])
         masked = group.portion(data, 0, axes=axes, weigh=lambda d: d["mask"].sum())
         assert (by_clips.weight, masked.weight) == weights
+        grads = {"w": np.ones(3, np.float32)}
+        assert group.packed(grads, ["w"], masked.weight).dtype == np.float32
         own = group.portion(by_clips.data, 0, clips=3)
         assert own.data is by_clips.data
         assert own.weight == by_clips.weight

@@ -24,7 +24,7 @@ class ClipGenerator(np.random.Generator):
         """As `numpy.random.Generator.random`."""
         shape = [] if size is None else np.atleast_1d(size).tolist()
         n, frames = self.part.stop - self.part.start, len(shape) % 2 == 0
-        first = bool(shape) and shape[0] % n == 0 if len(shape) != 1 else shape == [n]
+        first = shape == [n] or (len(shape) > 1 and shape[0] % n == 0)
         second = shape[1:2] == [n]
         if first and (frames or not second):
             steps, rest = shape[0] // n, shape[1:]

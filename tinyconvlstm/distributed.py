@@ -70,13 +70,8 @@ class Group:
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout is {timeout}, expected seconds above 0")
-        self.comm, self.timeout, self.cuda_aware, self.trace, self.tell = (
-            comm,
-            timeout,
-            cuda_aware,
-            trace,
-            tell,
-        )
+        self.comm, self.timeout, self.cuda_aware = comm, timeout, cuda_aware
+        self.trace, self.tell = trace, tell
         self.rank: int = comm.Get_rank() if comm else 0
         self.size: int = comm.Get_size() if comm else 1
         self.meetings = 0
@@ -197,6 +192,9 @@ class Group:
             data: the global batch; with `clips`, its number of clips, this rank's part alone.
             seed: of the step's random numbers. axes: as `share`.
             weigh: what the mean in the loss divides by, counted in a batch; default: its clips.
+            clips: of the global batch, where `data` is not the whole of it.
+        Raises:
+            ValueError: both weigh and clips are given, or there are fewer clips than ranks.
         """
         if self.size == 1:
             return Portion(data, np.random.default_rng(seed), 1.0)
@@ -204,7 +202,8 @@ class Group:
             raise ValueError("weigh needs the global batch, which clips says is not there: give one of them")
         count = clip_axes(data, axes)[0] if clips is None else clips
         own, part = self.share(data, axes) if clips is None else data, self.part(count)
-        weight = weigh(own) / weigh(data) if weigh else (part.stop - part.start) / count
+        # Python's float: NumPy's would turn gradients of float32 into float64
+        weight = float(weigh(own)) / float(weigh(data)) if weigh else (part.stop - part.start) / count
         return Portion(own, ClipGenerator(seed, count, part), weight)
 
     def part(self, count: int) -> slice:
@@ -256,7 +255,7 @@ class Group:
         )
 
     def meet(self, what: str, collectives: list[Any] | None = None) -> None:
-        """Wait until every rank has come here and the collective operations are done, `timeout` at most."""
+        """Wait until every rank is here, `timeout` at most, and the collectives are done, at most twice that."""
         self.meetings += 1
         others = [rank for rank in range(self.size) if rank != self.rank]
         here, seen = np.array([self.meetings]), np.zeros(self.size, dtype=np.int64)
@@ -279,7 +278,7 @@ class Group:
                 )
             if (
                 late > self.timeout
-            ):  # all have come; a rank that is stopped on the way its watcher has named by now
+            ):  # all have come; one that was stopped on the way its watcher has named by now
                 self.end(
                     f"the network did not bring {what} (meeting {self.meetings}) in {2 * self.timeout:g} s"
                 )

@@ -129,7 +129,7 @@ def test_a_product_in_pieces_is_the_product(
     a: Any, b: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "small_kernels", lambda: True)
-    monkeypatch.setattr(products, "LARGEST", 200_000)
+    monkeypatch.setattr(products, "LARGEST", 400_000)
     products.pieces.cache_clear()
     x, y = random(1, a).astype(dtype), random(2, b).astype(dtype)
     expected = np.matmul(x.astype(np.float64), y.astype(np.float64))

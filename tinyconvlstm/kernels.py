@@ -28,6 +28,8 @@ Sizes = tuple[tuple[str, int], ...]  # the numbers that a source spells in capit
 
 def usable(*arrays: Array | None) -> bool:
     """Whether a kernel can take these arrays: real CuPy numbers of one dtype, kernels not switched off."""
+    if type(arrays[0]) is np.ndarray:
+        return False  # the common case, quickly
     if backend_name(arrays[0]) != "cupy" or not hasattr(sys.modules["cupy"], "RawKernel"):
         return False
     kinds = {a.dtype.char for a in arrays if a is not None}

@@ -58,7 +58,7 @@ def part_forward(
         if ys is None:
             ys = array_module(xs).empty((len(xs), *new.h.shape), dtype=new.h.dtype)
         ys[t] = new.h if alive is None else where(alive[t], new.h, 0)
-        state = new._replace(h=ys[t]) if alive is None else hold(alive[t], new, state)
+        state = with_h(new, ys[t]) if alive is None else hold(alive[t], new, state)
     return (
         ys,
         state,
@@ -135,7 +135,7 @@ def part_checkpointed(
         out = None if ys is None else ys[begin : begin + every]
         state = segment(cell, xs, state, begin, every, lengths, h_mask, out)[1]
         if ys is None:
-            state = state._replace(h=state.h.copy())  # a view would hold the segment's whole sequence
+            state = with_h(state, state.h.copy())  # a view would hold the segment's whole sequence
     return ys, state, Checkpoints(xs, states, every, lengths, reverse, h_mask)
 
 
@@ -201,7 +201,7 @@ def steps_backward(
     for t, step in zip(reversed(range(begin, end)), steps, strict=True):
         if dys is not None and t >= first_loss:
             dy = dys[t] if tape.alive is None else where(tape.alive[t], dys[t], 0)
-            dstate = dstate._replace(h=dstate.h + dy)
+            dstate = with_h(dstate, dstate.h + dy)
         if tape.alive is None:
             dz, dstate, step_grads = cell.step_backward(dstate, step)
         else:
@@ -251,6 +251,11 @@ def maps_backward(
         dxs = array_module(projection.x).empty(shape, dtype=tape.last.h.dtype)
     cell.project_backward(dzs, projection, grads, out=dxs[begin:end])
     return dxs
+
+
+def with_h(state: State, h: Array) -> State:
+    """The state with another h, its first field."""
+    return type(state)(h, *state[1:])
 
 
 def room_for(dz: Array, steps: int) -> Array:

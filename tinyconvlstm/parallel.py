@@ -112,6 +112,11 @@ def shares(batch: Array, macs: float, small: float | None = None) -> list[slice]
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
+def inside_a_part() -> bool:
+    """Whether this thread is working on a part, which is not cut again."""
+    return _inside.get()
+
+
 def cuts(share: slice, size: int) -> Iterator[slice]:
     """Cut a slice of the batch into slices of so many samples."""
     for start in range(share.start, share.stop, size):

@@ -131,7 +131,8 @@ class LSTMCell(TwoMapCell):
                 dc = lstm_slopes(one_batch(saved), frames_of(out)).dc
                 dc = dc.reshape(len(saved), -1, *dc.shape[1:])
                 for k in reversed(range(len(saved))):
-                    yield steps[begin + k]._replace(slopes=LSTMSlopes(out[k], dc[k]))
+                    found, state_map, h_mask, _ = steps[begin + k]
+                    yield LSTMStepSaved(found, state_map, h_mask, LSTMSlopes(out[k], dc[k]))
 
         return room, last_first()
 

@@ -62,11 +62,15 @@ def columns(padded: Array, geometry: Geometry) -> Array:
 
 def windows(padded: Array, geometry: Geometry) -> Array:
     """The windows of a padded x (N, C, ...) as a view (N, C, *K, *S_out): nothing is copied yet."""
-    steps = padded.strides[2:]
-    taps = tuple(d * step for d, step in zip(geometry.dilation, steps, strict=True))
-    moves = tuple(s * step for s, step in zip(geometry.stride, steps, strict=True))
-    shape = padded.shape[:2] + geometry.kernel + geometry.out
-    return strided(padded, shape, padded.strides[:2] + taps + moves)
+    return strided(padded, *as_windows(padded.shape, padded.strides, geometry))
+
+
+@lru_cache(maxsize=1024)
+def as_windows(shape: Sizes, strides: Sizes, geometry: Geometry) -> tuple[Sizes, Sizes]:
+    """Shape and strides of the `windows` of an array (N, C, ...) of `shape` and `strides`."""
+    taps = tuple(d * step for d, step in zip(geometry.dilation, strides[2:], strict=True))
+    moves = tuple(s * step for s, step in zip(geometry.stride, strides[2:], strict=True))
+    return shape[:2] + geometry.kernel + geometry.out, strides[:2] + taps + moves
 
 
 def patches(padded: Array, geometry: Geometry) -> Array:

@@ -21,12 +21,12 @@ from functools import lru_cache, reduce
 from typing import NamedTuple, TypeVar
 
 from ..backend import Array, array_module, backend_name, check_dtypes
-from ..parallel import SMALL, cuts, run_parts, settle, shares
+from ..parallel import SMALL, cuts, inside_a_part, run_parts, settle, shares
 from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .overlapping import Overlapping, pays
 from .tiled import FEW, Tiled
-from .windows import Geometry, Sizes, Window, crop, pad, padded_sizes, strips
+from .windows import Geometry, Sizes, Window, crop, frame, pad, strips
 from .winograd import SMALL_IMAGE, Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
@@ -181,9 +181,7 @@ def correlate_adjoint_x(
     def part(clips: slice) -> None:
         samples, strip_rows = block_sizes(dx, geometry, lowering)
         for block in cuts(clips, samples):
-            padded = xp.zeros(
-                (*dx[block].shape[:2], *padded_sizes(geometry._replace(pads=lowering.pads))), dtype=kind
-            )
+            padded = xp.zeros(frame(dx[block].shape, lowering.pads)[0], dtype=kind)
             for strip, where, positions in strips(geometry, strip_rows):
                 lowering.backward_x(weights, dy[block, ..., positions], strip, padded[where])
             dx[block] = crop(padded, lowering.pads)
@@ -235,6 +233,8 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
 
 def in_parts(part: Callable[[slice], Found], batch: Array, macs: float) -> list[Found]:
     """What each thread makes of its slice of a batch (N, ...) that takes the time of so many multiply-accumulates."""
+    if inside_a_part():
+        return [part(slice(0, len(batch)))]
     return run_parts(part, shares(batch, macs), small=macs < SMALL)
 
 
@@ -253,6 +253,7 @@ def flipped(w: Array, groups: int = 1) -> Array:
     return turned.reshape(-1, *turned.shape[2:])
 
 
+@lru_cache(maxsize=256)
 def mirrored(geometry: Geometry) -> Geometry:
     """Where the adjoint of a convolution of stride 1 reads: it is one too, with the kernel `flipped`.
 
@@ -280,7 +281,7 @@ def lowering_of(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) ->
 
     A GPU has its own kernels for im2col; half precision has no digits to spare.
     """
-    plain = backend_name(like) == "cupy" or like.real.dtype.itemsize < 4 or like.dtype.kind not in "fc"
+    plain = like.dtype.char not in "fdgFDG" or backend_name(like) == "cupy"
     return chosen(geometry, w_shape, groups, plain or _plain.get())
 
 
@@ -324,13 +325,19 @@ def block_sizes(x: Array, geometry: Geometry, lowering: Lowering, at_least: int 
     SHORTEST positions, which a matrix product needs to run at full speed.
     """
     room = max(lowering.room * PATCH_BYTES[backend_name(x) or "numpy"], at_least)
-    position = max(1, lowering.numbers * x.dtype.itemsize)  # bytes
+    return fitting(geometry, lowering.numbers * x.dtype.itemsize, room, SHORTEST, lowering.multiple)
+
+
+@lru_cache(maxsize=1024)
+def fitting(geometry: Geometry, position: int, room: int, shortest: int, multiple: int) -> tuple[int, int]:
+    """`block_sizes`, where a position of the output takes `position` bytes of `room`."""
+    position = max(1, position)
     if not geometry.out or room >= 2 * position * geometry.positions:
         return max(1, room // (position * geometry.positions)), max(1, *geometry.out[:1], 1)
     row = geometry.positions // geometry.out[0]
-    wanted = max(room // position, SHORTEST) // row
+    wanted = max(room // position, shortest) // row
     count = -(-geometry.out[0] // max(1, wanted))  # strips; then all of about one height
-    return 1, -(-geometry.out[0] // (count * lowering.multiple)) * lowering.multiple
+    return 1, -(-geometry.out[0] // (count * multiple)) * multiple
 
 
 def weight_block_sizes(

@@ -22,6 +22,7 @@ from ..parallel import blas
 KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")  # of OpenBLAS, those with small products
 LARGEST = 1_000_000  # multiply-accumulates of a small product
 LARGEST_DOTS = 1024  # numbers of a small product whose second factor is a transpose
+DEAR = 0.7  # `cost` of pieces that take longer than the whole
 HIGH = 64  # rows from which a product with a transpose is faster whole
 PAGE = 4096  # bytes between rows that meet in the same places of a cache: those are better copied
 
@@ -54,8 +55,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def dots(a: Array, b: Array) -> Array:
     """a (..., M, K) @ b (..., N, K)^T, sums over many terms, which are cut too."""
     terms = a.shape[-1]
-    cut = cut_pays(a, b) and a.shape[-2] < HIGH
-    length = LARGEST // min(LARGEST_DOTS, a.shape[-2] * b.shape[-2]) if cut else max(terms, 1)
+    length = LARGEST // min(LARGEST_DOTS, a.shape[-2] * b.shape[-2])
+    if length >= terms or a.shape[-2] >= HIGH or not cut_pays(a, b):
+        return matmul(a, b.swapaxes(-1, -2))
     cuts = (slice(k, k + length) for k in range(0, terms, length))
     return reduce(operator.iadd, (matmul(a[..., cut], b[..., cut].swapaxes(-1, -2)) for cut in cuts))
 
@@ -76,11 +78,12 @@ def pieces(rows: int, terms: int, columns: int, transposed: bool = False) -> tup
     room = min(LARGEST // terms, LARGEST_DOTS if transposed else LARGEST)
     fit = [(m, n) for m, n in product(divisors(rows), divisors(columns)) if m * n <= room]
     best = min(fit, key=lambda found: cost(found[0], found[1], transposed), default=(rows, columns))
-    return best if cost(best[0], best[1], transposed) <= 1 else (rows, columns)
+    dear = cost(best[0], best[1], transposed) > (1 if transposed else DEAR)
+    return (rows, columns) if dear else best
 
 
 def cost(m: int, n: int, transposed: bool = False) -> float:
-    """Time of the reading of m x n pieces, about 1 where they take as long as the whole; measured."""
+    """Time of the reading of m x n pieces, beside that of their multiplications; measured."""
     return 4 / m + 4 / n if transposed else 8 / m + (24 if n % 16 == 0 else 32) / n
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..backend import Array, array_module
 
@@ -196,19 +196,29 @@ def taps(geometry: Geometry) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
 
 def pad(x: Array, pads: Pads, fill: float = 0.0) -> Array:
     """x (N, C, *S) with `fill` around it; x itself where there is nothing to add."""
-    if not any(map(any, pads)):
+    shape, inner = frame(x.shape, pads)
+    if shape == x.shape:
         return x
     xp = array_module(x)
-    sizes = tuple(n + before + after for n, (before, after) in zip(x.shape[2:], pads, strict=True))
-    shape = x.shape[:2] + sizes
     padded = xp.full(shape, fill, dtype=x.dtype) if fill else xp.zeros(shape, dtype=x.dtype)
-    crop(padded, pads)[...] = x
+    padded[inner] = x
     return padded
 
 
 def crop(x: Array, pads: Pads) -> Array:
     """The view of x (N, C, *S) without its padding."""
-    if not any(map(any, pads)):
-        return x
-    inner = tuple(slice(before, n - after) for n, (before, after) in zip(x.shape[2:], pads, strict=True))
-    return x[(..., *inner)]
+    return x[inside(x.shape, pads)] if any(map(any, pads)) else x
+
+
+@lru_cache(maxsize=1024)
+def frame(shape: Sizes, pads: Pads) -> tuple[Sizes, tuple[Any, ...]]:
+    """The shape of an x of `shape` (N, C, *S) with its padding around it, and where x lies in there."""
+    sizes = (n + before + after for n, (before, after) in zip(shape[2:], pads, strict=True))
+    around = (*shape[:2], *sizes)
+    return around, inside(around, pads)
+
+
+@lru_cache(maxsize=1024)
+def inside(shape: Sizes, pads: Pads) -> tuple[Any, ...]:
+    """Where an array of `shape` (N, C, *S) has no padding."""
+    return (..., *(slice(before, n - after) for n, (before, after) in zip(shape[2:], pads, strict=True)))

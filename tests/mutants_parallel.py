@@ -34,15 +34,18 @@ NO_START = with_two(
 MEANWHILE = with_two(test_parallel.test_a_setting_made_during_a_call_holds_after_it)
 FORKED = with_two(test_parallel.test_a_process_forked_during_a_call_has_blas_for_itself, False)
 
+TURNS = test(test_parallel.test_turns_at_pythons_lock_are_short_while_parts_run, 0.005)
 ANY = with_two(test_parallel.test_blas_is_held_by_calls_of_any_thread)
 
 LEFT = [
-    Mutant("BLAS given back by the first call that ends", "parallel:single_threaded_blas", "_holders == 0:\n                    set_blas", "True:\n                    set_blas", ANY),
+    Mutant("BLAS given back by the first call that ends", "parallel:single_threaded_blas", "_holders == 0:\n                    give_back", "True:\n                    give_back", ANY),
     Mutant("Ctrl-C does not wait for the parts", "parallel:wait_for", "interrupt = error", "raise", CTRL_C),
     Mutant("a thread runs that Ctrl-C found starting", "parallel:run_parts", "given_up.set()", "pass", NO_START),
     Mutant("a setting lost for BLAS during a call", "parallel:set_threads", "_found.update(numbers)", "pass", MEANWHILE),
-    Mutant("BLAS stays at one thread", "parallel:single_threaded_blas", "set_blas(_found)", "pass", MEANWHILE),
-    Mutant("BLAS of a forked process stays at one thread", "parallel:begin_alone", "set_blas(_found)", "pass", FORKED),
+    Mutant("BLAS stays at one thread", "parallel:give_back", "set_blas(_found)", "pass", MEANWHILE),
+    Mutant("BLAS of a forked process stays at one thread", "parallel:begin_alone", "give_back()", "pass", FORKED),
+    Mutant("Python's turns stay short", "parallel:give_back", "sys.setswitchinterval(_turn)", "pass", TURNS),
+    Mutant("longer turns that were chosen meanwhile lost", "parallel:give_back", "sys.getswitchinterval() <= TURN", "True", TURNS),
 ]  # fmt: skip
 
 PARALLEL = {"Threads": LEFT}

@@ -239,6 +239,26 @@ def test_blas_is_held_by_calls_of_any_thread(blas_at_two):
     assert blas() == blas_at_two
 
 
+@pytest.mark.parametrize("chosen", [0.005, 1e-5])
+def test_turns_at_pythons_lock_are_short_while_parts_run(chosen):
+    """And as they were afterwards, unless somebody chose longer ones meanwhile."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(chosen)
+    try:
+        chosen = sys.getswitchinterval()
+        inside = parallel.run_parts(lambda part: sys.getswitchinterval(), [0, 1])
+        assert max(inside) == pytest.approx(min(chosen, parallel.TURN))
+        assert sys.getswitchinterval() == chosen
+        with parallel.single_threaded_blas():
+            parallel.run_parts(lambda part: None, [0, 1])
+            assert sys.getswitchinterval() == pytest.approx(min(chosen, parallel.TURN))
+        assert sys.getswitchinterval() == chosen
+        parallel.run_parts(lambda part: sys.setswitchinterval(0.02), [0, 1])
+        assert sys.getswitchinterval() == pytest.approx(0.02)
+    finally:
+        sys.setswitchinterval(before)
+
+
 def test_an_error_in_a_part_is_raised_after_all_have_ended():
     ended = []
 
@@ -301,7 +321,7 @@ def test_where_a_thread_does_not_start_the_others_are_waited_for(error, monkeypa
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("inside", [False, True], ids=["by another thread", "in a part"])
 def test_a_process_forked_during_a_call_has_blas_for_itself(inside, blas_at_two):
-    begun, go_on, codes = threading.Event(), threading.Event(), []
+    begun, go_on, codes, interval = threading.Event(), threading.Event(), [], sys.getswitchinterval()
 
     def forked():
         child = os.fork()
@@ -311,6 +331,7 @@ def test_a_process_forked_during_a_call_has_blas_for_itself(inside, blas_at_two)
                 with parallel.single_threaded_blas():
                     right = blas() == [1] * len(blas_at_two)
                 right = right and (inside or parallel._holders == 0) and blas() == blas_at_two
+                right = right and sys.getswitchinterval() == interval
             finally:
                 os._exit(0 if right else 1)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -2,7 +2,8 @@
 
 NumPy lets go of Python's lock inside its loops, so two threads that each hold half a batch keep two
 cores busy, in the element-wise work and the copies as well as in the products. While they run, the
-BLAS library is held at one thread, or every product would ask for all cores again.
+BLAS library is held at one thread, or every product would ask for all cores again, and whoever waits
+for Python's lock is let in sooner.
 
 Threads live as long as one call: none is left behind, after Ctrl-C neither, so notebooks and forks
 between calls never meet them; a fork during another thread's call begins without them. Small work is
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +26,7 @@ from .backend import Array, backend_name
 
 VARIABLE = "TINYCONVLSTM_THREADS"
 BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+TURN = 5e-4  # seconds after which a part that waits for Python's lock asks for it; Python's own are ten times as long
 SMALL = 8_000_000  # multiply-accumulates (about 0.1 ms) that are worth a thread of their own
 
 T = TypeVar("T")
@@ -194,6 +197,7 @@ def wait_for(threads: list[threading.Thread], ended: list[threading.Event]) -> N
 _lock = threading.Lock()
 _holders = 0
 _found: dict[str, int] = {}  # threads of each BLAS library that the last holder sets
+_turn = TURN  # and Python's switch interval
 _controller: Any = None
 _blas_default: dict[str, int] = {}  # threads of each BLAS library as it began
 _settled = False  # whether BLAS has the setting's number
@@ -229,12 +233,17 @@ def set_blas(numbers: dict[str, int]) -> None:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS at one thread; the last of several holders sets what the first one found, or what was chosen since."""
-    global _holders
+    """Hold BLAS at one thread, and turns at Python's lock short.
+
+    The last of several holders sets what the first one found, or what was chosen since.
+    """
+    global _holders, _turn
     with _lock:
         if _holders == 0:
             _found.update(blas_threads())
             set_blas(dict.fromkeys(_found, 1))
+            _turn = sys.getswitchinterval()
+            sys.setswitchinterval(min(TURN, _turn))
         _holders += 1
     try:
         yield
@@ -243,7 +252,14 @@ def single_threaded_blas() -> Iterator[None]:
             if _holders:  # none are left in a process that was forked in the block
                 _holders -= 1
                 if _holders == 0:
-                    set_blas(_found)
+                    give_back()
+
+
+def give_back() -> None:
+    """Set what the first holder found."""
+    set_blas(_found)
+    if sys.getswitchinterval() <= TURN:  # longer ones were chosen since
+        sys.setswitchinterval(_turn)
 
 
 def begin_alone() -> None:
@@ -252,7 +268,7 @@ def begin_alone() -> None:
     _lock = threading.Lock()
     if _holders:
         _holders = 0
-        set_blas(_found)
+        give_back()
 
 
 if hasattr(os, "register_at_fork"):

@@ -30,7 +30,7 @@ from ..ops.lowering import frames_of
 from ..ops.windows import Geometry, Window
 
 Grads = dict[str, Array]
-Z_BYTES = 1 << 20  # a cache: small steps are taken together, for the calls of Python that this saves
+Z_BYTES = 3 << 20  # about a cache: small steps are taken together, for the calls of Python that this saves
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,17 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
     # a step of the gates: the state's gradients before and after dys; what it makes, or holds while its map goes back
     taps = patches_of_x(cell, shape, 1) + cell.strip_room(like(cell, (N, cell.features, *out)))
     step = states + h + max(N * cell.step_room(out), cell.room_beside_map * h + taps)
+    met = 0
     if cell.kernel and type(cell).step is LSTMCell.step and together > 1:
         # slopes, once their gates, c and tanh(c) lie side by side: those of dc stay
         step = max(step + together * h, 2 * states + together * (z + 3 * h))
+        # where truncated blocks meet, the dz of one stay side by side while the next one's are made
+        met = z * min(together, k2) if k2 and k2 < T and T % k2 else 0
     elif several and k2 is None:
         step += z  # on its way to the dz of the others
     # the maps: dz side by side, where they do not lie so; of a segment, also what the state map read
-    beside = at_once * len(cell.gates) * h if several and (k2 or cell.dz_blocks > len(cell.gates)) else 0
+    apart = type(cell).to_state_map is not TwoMapCell.to_state_map  # dz is more than what the maps take
+    beside = at_once * len(cell.gates) * h if several and (k2 or apart) else 0
     weights = patches_of_w(cell, shape, at_once, alone, segment) + (at_once * h if several and segment else 0)
     inputs = patches_of_x(cell, shape, at_once)
     sizes = [int(a.size) for a in cell.params.values()]
@@ -77,6 +81,7 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
         T * (N * cell.step_kept(out) + h)
         + (0 if late else T * frame)
         + z * (at_once if k2 is None else max(at_once, min(k2, T)))
+        + met
         + (0 if k2 is None else 2 * states)  # gradients of the last state, and of all others: zeros
         + max(step, states + beside + max(weights, inputs))
         + sum(sizes)

@@ -45,13 +45,18 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
 
 
 def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int) -> int:
-    """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most."""
-    found, clips = [0], steps * shape[1]
-    for geometry, _, w, *_ in convolutions(cell, shape[3:]):
+    """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most.
+
+    The maps of the state take one step at a time.
+    """
+    found = [0]
+    for geometry, _, w, of_x, _ in convolutions(cell, shape[3:]):
+        clips = shape[1] * (steps if of_x else 1)
         as_forward = turned(geometry, w)
         if as_forward:  # a convolution of dz
             geometry, w = mirrored(geometry), np.swapaxes(w, 0, 1)
         lowering = lowering_of(w, w.shape, geometry, 1)
+        lowering = lowering if as_forward else lowering.back
         own = int(w.size) + lowering.size if as_forward else 0
         blocks = block_sizes(like(cell, (clips, w.shape[1], *geometry.sizes)), geometry, lowering)
         found.append(own + held(lowering, blocks, clips, geometry, w.shape[1], room=not as_forward))

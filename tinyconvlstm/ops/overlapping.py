@@ -28,7 +28,7 @@ from math import prod
 from ..backend import Array, array_module
 from .columns import copied_first, patches, strided, windows
 from .lowering import Im2col, frames_of
-from .products import LARGEST, cost, divisors, dots, small_kernels
+from .products import LARGEST, cost, divisors, dots, small_kernels, terms_at_once
 from .windows import Geometry, Sizes, spans
 
 NARROW = 16  # positions of a row below which products of its own are slow
@@ -111,12 +111,15 @@ class Overlapping(Im2col):
         return found.reshape(steps, groups, -1, features)
 
     def held(self, strip: Geometry, samples: int) -> int:
-        """The rows beside each other, dy with zeros between samples, and a piece of the sum to add."""
+        """The rows beside each other, dy with zeros between samples, and of a sum in pieces one to add."""
         if strip.stride[0] > 1:
             return max(super().held(strip, samples), self.size)
         every, apart = every_row(strip)[0], self.features if samples > 1 else 0
         rows = (self.numbers + apart) * every.positions + self.channels * copied_first(every)
-        return samples * rows + self.size
+        terms = samples * every.positions
+        high = self.channels // self.groups * prod(self.kernel[1:])
+        cut = terms_at_once(high, self.features // self.groups, terms) < terms
+        return samples * rows + (self.size if cut else 0)
 
 
 def unfolded(x: Array, strip: Geometry, groups: int) -> Array:

@@ -55,11 +55,16 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def dots(a: Array, b: Array) -> Array:
     """a (..., M, K) @ b (..., N, K)^T, sums over many terms, which are cut too."""
     terms = a.shape[-1]
-    length = LARGEST // min(LARGEST_DOTS, a.shape[-2] * b.shape[-2])
-    if length >= terms or a.shape[-2] >= HIGH or not cut_pays(a, b):
+    length = terms_at_once(a.shape[-2], b.shape[-2], terms)
+    if length == terms or not cut_pays(a, b):
         return matmul(a, b.swapaxes(-1, -2))
     cuts = (slice(k, k + length) for k in range(0, terms, length))
     return reduce(operator.iadd, (matmul(a[..., cut], b[..., cut].swapaxes(-1, -2)) for cut in cuts))
+
+
+def terms_at_once(rows: int, columns: int, terms: int) -> int:
+    """How many terms of its sums `dots` takes together."""
+    return terms if rows >= HIGH else min(terms, LARGEST // min(LARGEST_DOTS, rows * columns))
 
 
 def cut_pays(a: Array, b: Array) -> bool:

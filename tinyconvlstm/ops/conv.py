@@ -365,6 +365,8 @@ def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, group
     if x.ndim < 2 or x.ndim != w.ndim:
         raise ValueError(f"x.shape is {x.shape} and w.shape is {w.shape}, expected (N, C, *S) and (F, C, *K)")
     check_dtypes(x=x, w=w, b=b)
+    if not w.size:
+        raise ValueError(f"w.shape is {w.shape}, expected at least one feature and one channel")
     if groups < 1 or w.shape[0] % groups:
         raise ValueError(f"groups is {groups}, expected a divisor of w's {w.shape[0]} features")
     if x.shape[1] != w.shape[1] * groups:

@@ -239,7 +239,7 @@ BAD = [
     ((2, 4, 5), (6, 4, 3), None, {"groups": 2}, r"x has 4 channels, w expects 8 \(.*groups == 2\)"),
     ((2, 4, 5), (5, 2, 3), None, {"groups": 2}, r"groups is 2, expected a divisor of w's 5 features"),
     ((2, 4, 5), (4, 4, 3), None, {"groups": 0}, r"groups is 0, expected a divisor"),
-    ((2, 0, 5), (4, 0, 3), None, {}, r"w.shape is \(4, 0, 3\), expected at least one feature and one channel"),
+    ((2, 0, 5), (4, 0, 3), None, {}, r"w.shape is \(4, 0, 3\), expected at least one"),
     ((2, 4, 5), (0, 4, 3), None, {}, r"w.shape is \(0, 4, 3\), expected at least one"),
     ((2, 4, 5), (6, 4, 3), (4,), {}, r"b.shape is \(4,\), expected \(6,\), one entry a feature of w"),
     ((2, 4, 5), (6, 4, 3), None, {"window": Window(2)}, r"window has kernel \(2,\), w has \(3,\)"),

@@ -121,7 +121,8 @@ def tuned_table(rows: list[Row]) -> list[str]:
         return []
     text = (
         "## With OpenBLAS's Haswell kernels\n\nOn AMD's Zen 4, OpenBLAS chooses kernels for Intel's SkylakeX. Its Haswell "
-        "kernels multiply large matrices 6 to 10 % faster there, but read no small ones in place, so that nothing is cut. "
+        "kernels multiply large matrices 6 to 10 % faster there (on Intel's own processors slower), but read no small ones in place, so "
+        "that nothing is cut. "
         "The environment chooses them, before NumPy is imported: `OPENBLAS_CORETYPE=Haswell`. Beside PyTorch, which has its own library:\n\n"
     )
     return [text + HEAD + "\n" + "\n".join(map(line, rows))]

@@ -26,6 +26,8 @@ DEAR = 0.7  # `cost` of pieces that take longer than the whole
 HIGH = 64  # rows from which a product with a transpose is faster whole
 PAGE = 4096  # bytes between rows that meet in the same places of a cache: those are better copied
 
+broadcast_shapes = lru_cache(maxsize=256)(np.broadcast_shapes)  # it takes as long as a small product
+
 
 @lru_cache(maxsize=1)
 def small_kernels() -> bool:
@@ -42,7 +44,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     if (m, n) == (rows, columns):
         return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
     if out is None:
-        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        lead = broadcast_shapes(a.shape[:-2], b.shape[:-2])
         out = xp.empty((*lead, rows, columns), dtype=a.dtype)
     xp.matmul(
         a.reshape(*a.shape[:-2], rows // m, 1, m, terms),

@@ -64,6 +64,8 @@ CASES = {
     "pooled gates": (ContextGateLSTMCell(8, 32, (3, 3)), (12, 4, 8, 32, 32)),
     "vanilla": (VanillaLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
     "peephole kernels": (ConvPeepholeLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
+    "peephole kernels, two clips": (ConvPeepholeLSTMCell(8, 16, (3, 3)), (9, 2, 8, 32, 32)),
+    "2d, blocks that meet": (LSTMCell(16, 32, (5, 5)), (11, 2, 16, 32, 32)),
 }
 
 

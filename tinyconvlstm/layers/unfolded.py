@@ -75,7 +75,9 @@ def held(
     samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
     around = prod(padded_sizes(geometry._replace(pads=lowering.pads)))
     padded = samples * channels * around if room or any(map(any, lowering.pads)) else 0
-    return padded + lowering.held(geometry._replace(out=(rows, *geometry.out[1:])), samples)
+    strip = geometry._replace(out=(rows, *geometry.out[1:]))
+    # samples stand side by side, with dy beside them, for the weights only
+    return padded + (samples * lowering.held(strip, 1) if room else lowering.held(strip, samples))
 
 
 def weights_kept(cell: TwoMapCell, sizes: Shape) -> int:

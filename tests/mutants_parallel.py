@@ -38,7 +38,7 @@ TURNS = test(test_parallel.test_turns_at_pythons_lock_are_short_while_parts_run,
 ANY = with_two(test_parallel.test_blas_is_held_by_calls_of_any_thread)
 
 LEFT = [
-    Mutant("BLAS given back by the first call that ends", "parallel:single_threaded_blas", "_holders == 0:\n                    give_back", "True:\n                    give_back", ANY),
+    Mutant("BLAS given back by the first call that ends", "parallel:parts_at_work", "_holders == 0:\n                    give_back", "True:\n                    give_back", ANY),
     Mutant("Ctrl-C does not wait for the parts", "parallel:wait_for", "interrupt = error", "raise", CTRL_C),
     Mutant("a thread runs that Ctrl-C found starting", "parallel:run_parts", "given_up.set()", "pass", NO_START),
     Mutant("a setting lost for BLAS during a call", "parallel:set_threads", "_found.update(numbers)", "pass", MEANWHILE),

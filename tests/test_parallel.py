@@ -223,7 +223,7 @@ def test_blas_is_held_by_calls_of_any_thread(blas_at_two):
     found, begun, go_on = [], threading.Event(), threading.Event()
 
     def first():
-        with parallel.single_threaded_blas():
+        with parallel.parts_at_work():
             begun.set()
             go_on.wait(10)
 
@@ -231,7 +231,7 @@ def test_blas_is_held_by_calls_of_any_thread(blas_at_two):
     other.start()
     begun.wait(10)
     found.append(blas())
-    with parallel.single_threaded_blas():
+    with parallel.parts_at_work():
         go_on.set()
         other.join()
         found.append(blas())
@@ -249,7 +249,7 @@ def test_turns_at_pythons_lock_are_short_while_parts_run(chosen):
         inside = parallel.run_parts(lambda part: sys.getswitchinterval(), [0, 1])
         assert max(inside) == pytest.approx(min(chosen, parallel.TURN))
         assert sys.getswitchinterval() == chosen
-        with parallel.single_threaded_blas():
+        with parallel.parts_at_work():
             parallel.run_parts(lambda part: None, [0, 1])
             assert sys.getswitchinterval() == pytest.approx(min(chosen, parallel.TURN))
         assert sys.getswitchinterval() == chosen
@@ -328,7 +328,7 @@ def test_a_process_forked_during_a_call_has_blas_for_itself(inside, blas_at_two)
         if child == 0:
             right = False
             try:
-                with parallel.single_threaded_blas():
+                with parallel.parts_at_work():
                     right = blas() == [1] * len(blas_at_two)
                 right = right and (inside or parallel._holders == 0) and blas() == blas_at_two
                 right = right and sys.getswitchinterval() == interval

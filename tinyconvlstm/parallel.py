@@ -134,7 +134,7 @@ def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool
     parts have ended: that of the first such part.
     """
     if len(parts) == 1 or _inside.get():
-        with single_threaded_blas() if small and not _inside.get() else nullcontext():
+        with parts_at_work() if small and not _inside.get() else nullcontext():
             return [function(part) for part in parts]
     results: list[Any] = [None] * len(parts)
     errors: dict[int, BaseException] = {}
@@ -160,7 +160,7 @@ def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool
         threading.Thread(target=in_thread, args=(k,), name=f"tinyconvlstm part {k}")
         for k in range(1, len(parts))
     ]
-    with single_threaded_blas():
+    with parts_at_work():
         try:
             for thread in threads:
                 thread.start()
@@ -197,7 +197,7 @@ def wait_for(threads: list[threading.Thread], ended: list[threading.Event]) -> N
 _lock = threading.Lock()
 _holders = 0
 _found: dict[str, int] = {}  # threads of each BLAS library that the last holder sets
-_turn = TURN  # and Python's switch interval
+_turn = TURN  # and the switch interval of Python, in seconds
 _controller: Any = None
 _blas_default: dict[str, int] = {}  # threads of each BLAS library as it began
 _settled = False  # whether BLAS has the setting's number
@@ -232,8 +232,8 @@ def set_blas(numbers: dict[str, int]) -> None:
 
 
 @contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS at one thread, and turns at Python's lock short.
+def parts_at_work() -> Iterator[None]:
+    """While it runs, BLAS is held at one thread, and turns at Python's lock are short.
 
     The last of several holders sets what the first one found, or what was chosen since.
     """

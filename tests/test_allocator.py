@@ -31,15 +31,18 @@ told = keep_freed_memory()
 step()
 before = faults()
 step()
-here, before = faults() - before, faults()
+here = faults() - before
+in_a_thread()
+before = faults()
 in_a_thread()
 print(here, faults() - before, told)
 """
 PAGES = (128 << 20) // 4096
+FEW = 64  # faults; the kernel may hand out many pages for one
 
 
 def steps(**settings: str) -> tuple[int, int, str]:
-    """Pages that a second step takes from the kernel anew, or a third one in a thread; whether malloc was told."""
+    """Pages that a second step takes from the kernel anew, and the second one in a thread; whether malloc was told."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     ran = subprocess.run(
         [sys.executable, "-c", STEPS], env=env | settings, capture_output=True, text=True, check=True
@@ -52,8 +55,8 @@ def steps(**settings: str) -> tuple[int, int, str]:
 def test_a_second_step_takes_no_new_pages() -> None:
     pages, in_a_thread, told = steps()
     assert told == "True"
-    assert pages < PAGES / 20
-    assert in_a_thread < PAGES / 20
+    assert pages < FEW
+    assert in_a_thread < FEW
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not the GNU C library's")

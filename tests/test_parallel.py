@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
@@ -210,12 +211,45 @@ def blas_at_two():
         yield found
 
 
+def check_no_thread_is_left(before):
+    """A thread that has ended its part is gone a moment later."""
+    end = time.monotonic() + 10
+    while _thread._count() > before and time.monotonic() < end:
+        time.sleep(0.001)
+    assert _thread._count() == before
+
+
 def test_no_thread_is_left_and_blas_gets_its_threads_back():
-    before, threads = blas(), threading.active_count()
+    before, threads = blas(), _thread._count()
     inside = parallel.run_parts(lambda part: blas(), [0, 1, 2])
     assert all(n == 1 for found in inside for n in found)
     assert blas() == before
-    assert threading.active_count() == threads
+    check_no_thread_is_left(threads)
+
+
+@pytest.mark.parametrize("there", [None, 0, 1])
+def test_a_part_leaves_the_core_of_the_thread_that_started_it(there, monkeypatch):
+    main, left = threading.get_ident(), []
+    here = None if there is None else 0
+    monkeypatch.setattr(parallel, "core", lambda: here if threading.get_ident() == main else there)
+    monkeypatch.setattr(parallel, "leave", left.append)
+    parallel.run_parts(lambda k: None, [0, 1, 2])
+    assert left == ([0, 0] if there == 0 else [])
+
+
+@pytest.mark.skipif(parallel.core() is None or parallel.usable_cores() < 2, reason="no cores to choose from")
+def test_a_thread_that_left_a_core_may_run_on_all_of_them_again():
+    before = os.sched_getaffinity(0)
+    busy = parallel.core()
+    parallel.leave(busy)
+    assert parallel.core() != busy
+    assert os.sched_getaffinity(0) == before
+    try:
+        os.sched_setaffinity(0, {busy})
+        parallel.leave(busy)  # there is no other
+        assert (parallel.core(), os.sched_getaffinity(0)) == (busy, {busy})
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_blas_is_held_by_calls_of_any_thread(blas_at_two):
@@ -267,10 +301,11 @@ def test_an_error_in_a_part_is_raised_after_all_have_ended():
             raise ValueError(f"part {k}")
         ended.append(k)
 
+    threads = _thread._count()
     with pytest.raises(ValueError, match="part 1"):
         parallel.run_parts(part, [0, 1, 2])
     assert ended == [0]
-    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+    check_no_thread_is_left(threads)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals between threads")
@@ -285,36 +320,56 @@ def test_ctrl_c_is_raised_after_all_parts_have_ended(interrupted, blas_at_two):
         time.sleep(0.2 if k else 0)
         ended.append((k, blas()))
 
+    threads = _thread._count()
     with pytest.raises(KeyboardInterrupt):
         parallel.run_parts(part, [0, 1, 2])
     assert sorted(k for k, _ in ended) == [0, 1, 2]
     assert all(n == 1 for _, found in ended for n in found)
     assert blas() == blas_at_two
-    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+    check_no_thread_is_left(threads)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=repr)
-def test_where_a_thread_does_not_start_the_others_are_waited_for(error, monkeypatch, blas_at_two):
-    ended, start, late = [], threading.Thread.start, []
+def interrupted_while_starting(run, arguments):
+    """Ctrl-C comes before the thread has begun."""
+    late.append((run, arguments))
+    raise KeyboardInterrupt
 
-    def broken(thread):
-        if thread.name.endswith("2"):
-            late.append(thread)
-            raise error
-        start(thread)
+
+def no_more_threads(run, arguments):
+    raise RuntimeError("can't start new thread")
+
+
+late = []
+
+
+@pytest.mark.parametrize("broken", [no_more_threads, interrupted_while_starting])
+def test_where_a_thread_does_not_start_the_others_are_waited_for(broken, monkeypatch, blas_at_two):
+    ended, start, tried, threads = [], _thread.start_new_thread, [], _thread._count()
+
+    def second_is_broken(run, arguments):
+        tried.append(run)
+        if len(tried) == 2:
+            broken(run, arguments)
+        start(run, arguments)
 
     def part(k):
         time.sleep(0.1)
         ended.append((k, blas()))
 
-    monkeypatch.setattr(threading.Thread, "start", broken)
-    with pytest.raises(type(error)):
+    def after_a_while():  # the thread begins at last
+        time.sleep(0.3)
+        run, arguments = late.pop()
+        start(run, arguments)
+
+    if broken is interrupted_while_starting:
+        start(after_a_while, ())
+    monkeypatch.setattr(_thread, "start_new_thread", second_is_broken)
+    with pytest.raises((RuntimeError, KeyboardInterrupt)):
         parallel.run_parts(part, [0, 1, 2, 3])
-    assert not any(t.name.startswith("tinyconvlstm") for t in threading.enumerate())
+    check_no_thread_is_left(threads)
     assert blas() == blas_at_two
-    start(late[0])  # Ctrl-C came while it was being started: it does nothing any more
-    late[0].join()
-    assert ended == [(1, [1] * len(blas_at_two))]
+    assert not late
+    assert ended == [(1, [1] * len(blas_at_two))]  # the second does nothing any more
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -110,15 +110,15 @@ def test_it_is_im2col(
     with shared():
         assert type(conv.lowering_of(x, w.shape, geometry, groups)) is kind
         found = run_pair(CONV, x, w, window=window, groups=groups)
-        steps = conv.correlate_adjoint_w_steps(
-            np.stack([dy, 2 * dy]), np.stack([x, x[::-1]]), geometry, groups
-        )
+        steps = [
+            *conv.correlate_adjoint_w_steps(np.stack([dy, 2 * dy]), np.stack([x, x[::-1]]), geometry, groups)
+        ]
     for got, expected in zip((found[0], *found[2][:2]), (y, dx, dw), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(steps[0], dw, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(steps[1], dw, rtol=1e-12, atol=1e-12)
     with ops.im2col_only():
         other = conv.correlate_adjoint_w(2 * dy, x[::-1], geometry, groups)
-    np.testing.assert_allclose(steps[1], other, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(steps[0], other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

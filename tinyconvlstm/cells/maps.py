@@ -129,9 +129,10 @@ class ConvMap:
             grads.setdefault(self.w, array_module(saved.w).zeros_like(saved.w))
         elif saved.geometry.kernel:
             dz, x = as_array(dzs), as_array(frames)
-            for dw in reversed(correlate_adjoint_w_steps(dz, x, saved.geometry)):
-                first = len(dz) > 1 and self.w not in grads  # a view of it would hold all steps' dw
+            for dw in correlate_adjoint_w_steps(dz, x, saved.geometry):
+                first = len(dz) > 1 and self.w not in grads  # a view of it would hold other steps' dw
                 add_to(grads, self.w, dw.copy(order="K") if first else dw)
+                del dw  # before those of the steps before are made
             if self.b is not None:
                 for db in reversed(dz.sum(axis=(1, *range(3, dz.ndim)))):
                     add_to(grads, self.b, db)

@@ -35,11 +35,9 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
             whole = blocks[0] >= clips and blocks[1] >= geometry.out[0]
             sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
             n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))
-            block = (
-                n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums) + (steps - n) * lowering.size
-            )
-            copy = n < steps or type(lowering) is not Im2col  # of all steps: joined, or as w lies
-            needed += max(block, steps * (lowering.size + copy * max(int(w.size), lowering.size)))
+            block = n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums)
+            as_w = type(lowering) is not Im2col and max(int(w.size), lowering.size)  # as w lies
+            needed += max(block, n * (lowering.size + as_w))
         found.append(needed)
     return max(found)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from typing import NamedTuple, TypeVar
 
 from ..backend import Array, array_module, backend_name, check_dtypes
@@ -194,27 +194,29 @@ def correlate_adjoint_w(dy: Array, x: Array, geometry: Geometry, groups: int = 1
     """dw (F, C / groups, *K) = dY im2col(x)^T, summed over samples and positions at once."""
     if not geometry.kernel and groups == 1:
         return dy.T @ x
-    return correlate_adjoint_w_steps(dy[None], x[None], geometry, groups)[0]
+    (dw,) = correlate_adjoint_w_steps(dy[None], x[None], geometry, groups)
+    return dw
 
 
-def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups: int = 1) -> Array:
-    """dw of T convolutions at once, (T, F, C / groups, *K), from dys (T, N, F, *S_out) and xs (T, N, C, *S)."""
+def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups: int = 1) -> Iterator[Array]:
+    """dw (F, C / groups, *K) of T convolutions, the last one first, from dys (T, N, F, *S_out) and xs (T, N, C, *S).
+
+    As many are made at once as stand side by side in the cache.
+    """
     xp = array_module(dys)
     (T, N, features), kind = dys.shape[:3], xp.result_type(dys, xs)
     rows = xs.shape[2] // groups * geometry.taps  # of the matrix dw
     shape = (features, xs.shape[2] // groups, *geometry.kernel)
     if not N:
-        return xp.zeros((T, *shape), dtype=kind)
+        yield from (xp.zeros(shape, dtype=kind) for _ in range(T))
+        return
     lowering = lowering_of(xs, shape, geometry, groups)
     dys = dys.reshape(T, N, groups, features // groups, geometry.positions)
+    macs = dys.size * rows * lowering.work
+    parts = shares(dys[0], macs)
+    blocks = samples, strip_rows = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
 
-    def part(clips: slice) -> Array:
-        blocks = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
-        size = steps_at_a_time(xs[0, clips], geometry, lowering, blocks)
-        found = [of_steps(steps, clips, *blocks) for steps in cuts(slice(0, T), size)]
-        return found[0] if len(found) == 1 else xp.concatenate(found)
-
-    def of_steps(steps: slice, clips: slice, samples: int, strip_rows: int) -> Array:
+    def part(steps: slice, clips: slice) -> Array:
         dweights = None
         for block in cuts(clips, samples):
             padded = pad(frames_of(xs[steps, block]), lowering.pads)  # (T * n, C, ...)
@@ -227,8 +229,11 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
                 del more  # before the next one is made
         return dweights
 
-    dweights = reduce(add_in_place, in_parts(part, dys[0], dys.size * rows * lowering.work))
-    return lowering.weights_adjoint(dweights)
+    size = steps_at_a_time(xs[0, parts[-1]], geometry, lowering, blocks)  # no part is larger than the last
+    for steps in reversed([*cuts(slice(0, T), size)]):
+        found = run_parts(partial(part, steps), parts, small=macs < SMALL)
+        yield from reversed(lowering.weights_adjoint(reduce(add_in_place, found)))
+        del found  # before those of the steps before are made
 
 
 def in_parts(part: Callable[[slice], Found], batch: Array, macs: float) -> list[Found]:

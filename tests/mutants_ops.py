@@ -53,6 +53,9 @@ CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dila
 
 PIECES = test(test_winograd.test_a_large_product_in_pieces_is_the_product, 4 * winograd.PIECE)
 IN_THREADS = test(test_parallel.test_convolutions_in_threads, 2)
+LESS = test(test_windows.test_taps_that_fill_x_leave_nothing_to_clear)
+ONE_TAP = test(test_windows.test_col2im_of_an_axis_with_one_tap_and_padding)
+STRIPS_BACK = test(test_lowerings.test_strips_of_im2col_are_added_back_where_they_were_read)
 CLEARED = test(test_windows.test_col2im_clears_what_it_does_not_write)
 
 WINDOWS = [
@@ -61,11 +64,16 @@ WINDOWS = [
     Mutant("dilation ignored by the copy", "ops.columns:patches", "[d * row for d, row", "[row for d, row", DILATED),
     Mutant("dilation of the last axis ignored by the copy", "ops.columns:patches", "geometry.dilation[-1] * step", "step", UNEVEN),
     Mutant("columns in another order", "ops.columns:columns", "return patches(padded, geometry).reshape(", "return patches(padded, geometry)[:, :, ::-1].reshape(", ADJOINT_SQUARE),
-    Mutant("column index of col2im", "ops.columns:additions", "(*column, tap)", "(*column, k - 1 - tap)", ADJOINT_SQUARE),
+    Mutant("column index of col2im", "ops.columns:additions", "(*lead, reach.tap,", "(*lead, geometry.kernel[axis] - 1 - reach.tap,", ADJOINT_SQUARE),
     Mutant("overlaps overwritten", "ops.columns:add_columns", "there += cols[tap]", "there[...] = cols[tap]", ADJOINT),
-    Mutant("taps that meet overwrite each other", "ops.columns:additions", "min(k, s) if 1 in (s, d) else 0", "k", ADJOINT_SQUARE),
-    Mutant("taps of a dilated kernel meet unseen", "ops.columns:additions", "min(k, s) if 1 in (s, d) else 0", "min(k, s)", CLEARED),
-    Mutant("a rest that is not cleared", "ops.columns:additions", "s * n if apart == s else 0", "s * n", CLEARED),
+    Mutant("taps that meet overwrite each other", "ops.columns:additions", "reach.windows), reach not in alone", "reach.windows), False", ADJOINT_SQUARE),
+    Mutant("taps of all strides apart meet unseen", "ops.columns:writers", "reach.pixels.start % geometry.stride[axis]", "reach.tap", CLEARED),
+    Mutant("of two taps the one writes that reads less", "ops.columns:writers", "reach.windows.start - reach.windows.stop", "reach.windows.stop - reach.windows.start", LESS),
+    Mutant("a rest that is not cleared", "ops.columns:gaps", "edges[::2], edges[1::2]", "edges[2::2], edges[3::2]", CLEARED),
+    Mutant("columns added one pixel further on", "ops.columns:reaches", "d * tap - before", "d * tap - before + 1", ADJOINT_SQUARE),
+    Mutant("an axis of one tap read from its padding", "ops.columns:additions", "reads[axis][0].windows if axis in plain else slice(None)", "slice(geometry.sizes[axis]) if axis in plain else slice(None)", ONE_TAP),
+    Mutant("a strip writes where it should add", "ops.conv:correlate_adjoint_x", "not positions.start", "True", STRIPS_BACK),
+    Mutant("strips all begin at the first pixel", "ops.windows:strips", "ahead - begin * geometry.stride[0]", "ahead", STRIPS_BACK),
     Mutant("padding cropped from the wrong end", "ops.windows:inside", "slice(before, n - after)", "slice(after, n - before)", UNEVEN),
     Mutant("padding on the wrong side", "ops.windows:frame", "inside(around, pads)", "inside(around, tuple(p[::-1] for p in pads))", UNEVEN),
     Mutant("dilation counted twice", OVER, "tuple(d * (k - 1) + 1", "tuple(d * d * (k - 1) + 1", DILATED),
@@ -89,7 +97,7 @@ CONVOLUTION = [
     Mutant("weight gradient scaled once per sample", "ops.lowering:Im2col.backward_w", "return matmul(cols", "return matmul(cols / samples", CONV),
     Mutant("weight gradient of the last block", "ops.conv:correlate_adjoint_w_steps", "more if dweights is None else add_in_place(dweights, more)", "more", BLOCKS),
     Mutant("first block alone", "parallel:cuts", "share.stop, size)", "share.stop, size + 1)", BLOCKS),
-    Mutant("strips one row apart", "ops.windows:strips", "begin * geometry.stride[0]", "begin", STRIPS),
+    Mutant("strips one row apart", "ops.windows:strips", "slice(begin * geometry.stride[0]", "slice(begin", STRIPS),
     Mutant("positions of the first strip again", "ops.windows:strips", "slice(begin * prod(rest), end * prod(rest))", "slice(0, (end - begin) * prod(rest))", STRIPS),
     Mutant("kernel turned on the way back", "ops.lowering:Im2col.backward_x", "weights.swapaxes(1, 2)", "weights[..., ::-1].swapaxes(1, 2)", STRIDED),
     Mutant("adjoint kernel not flipped", "ops.conv:flipped", "slice(None, None, -1)", "slice(None)", CONV),

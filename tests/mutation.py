@@ -91,7 +91,7 @@ def codes(outer: CodeType) -> Iterator[CodeType]:
 def forget() -> None:
     """Clear what the package remembers of shapes: geometries, lowerings, matrices."""
     shapes = (laid, conv.chosen, conv.mirrored, conv.fitting, windows.strips, windows.frame, windows.inside)
-    shapes += (columns.additions, columns.as_windows)
+    shapes += (columns.additions, columns.reaches, columns.as_windows)
     shapes += (
         overlapping.every_row,
         overlapping.piece,

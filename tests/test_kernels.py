@@ -20,7 +20,7 @@ from tinyconvlstm.ops.gates import (
     lstm_gates_backward,
     lstm_gates_forward,
 )
-from tinyconvlstm.ops.windows import pad, padded_sizes, spans
+from tinyconvlstm.ops.windows import pad
 
 SHIM = """
 #include <cmath>
@@ -173,11 +173,10 @@ def test_columns(rng, sizes, window, dtype):
     cols = im2col(x, geometry)
     np.testing.assert_array_equal(kernels.im2col(pad(x, geometry.pads), geometry), cols)
     other = rng.standard_normal(cols.shape).astype(dtype)
-    padded = np.zeros((2, 3, *padded_sizes(geometry)), dtype)
-    kernels.add_columns(padded, other, geometry, spans(geometry))
-    kernels.add_columns(padded, other, geometry, spans(geometry))  # it adds
-    inner = tuple(slice(b, n - a) for n, (b, a) in zip(padded.shape[2:], geometry.pads, strict=True))
-    close(padded[(..., *inner)], 2 * col2im(other, geometry))
+    folded = np.zeros((2, 3, *sizes), dtype)
+    kernels.add_columns(folded, other, geometry)
+    kernels.add_columns(folded, other, geometry)  # it adds
+    close(folded, 2 * col2im(other, geometry))
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -223,6 +222,7 @@ MISTAKES = [
     (columns, "im2col", "p1 * S1", "p1"),
     (columns, "im2col", "rest % C * XC", "rest / C * XC"),
     (columns, "add_columns", "off1 % S1", "off1 % D1"),
+    (columns, "add_columns", "at1 + B1", "at1"),
     (columns, "add_columns", "off2 / S2 >= O2", "off2 / S2 > O2"),
     (columns, "add_columns", "] += sum", "] = sum"),
 ]  # fmt: skip
@@ -309,6 +309,7 @@ ALL_SIZES = {
     "GATES": 4, "F": 3, "P": 20, "PEEP": 1, "ZN": 180, "C": 3, "XN": 90, "XC": 30,
     **dict(zip(("K0", "K1", "K2", "S0", "S1", "S2", "D0", "D1", "D2"), (1, 3, 2, 1, 2, 1, 1, 1, 2), strict=True)),
     **dict(zip(("O0", "O1", "O2", "X0", "X1", "X2", "A0", "A1", "A2"), (1, 4, 5, 0, 6, 1, 1, 5, 6), strict=True)),
+    "B0": 0, "B1": 1, "B2": -1,
 }  # fmt: skip
 
 

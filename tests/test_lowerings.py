@@ -121,6 +121,28 @@ def test_it_is_im2col(
     np.testing.assert_allclose(steps[0], other, rtol=1e-12, atol=1e-12)
 
 
+def test_strips_of_im2col_are_added_back_where_they_were_read() -> None:
+    for kernel, stride, dilation, padding in ((3, 1, 1, 1), (3, 2, 1, 1), (2, 3, 2, 2), (5, 2, 1, 0)):
+        window = Window((kernel, 2), (stride, 1), ((padding, padding), (1, 0)), (dilation, 1))
+        x, w = random(1, (3, 2, 11, 4)), random(2, (12, 2, kernel, 2))
+        _, saved = conv_forward(x, w, window=window)
+        dy = random(3, (3, 12, *saved.geometry.out))
+        with ops.im2col_only(), pytest.MonkeyPatch.context() as patch:
+            whole = conv_backward(dy, saved)[0]
+            patch.setitem(conv.PATCH_BYTES, "numpy", 1)
+            patch.setattr(conv, "SHORTEST", 1)
+            np.testing.assert_allclose(conv_backward(dy, saved)[0], whole, rtol=1e-12, atol=1e-12)
+
+
+def test_dx_is_written_to_an_array_of_another_dtype() -> None:
+    x, w = random(1, (2, 3, 6, 5)), random(2, (12, 3, 3, 3))
+    y, saved = conv_forward(x, w, window=Window(3, 2, 1))
+    dx = np.full(x.shape, np.nan, np.float32)
+    found = conv.correlate_adjoint_x(y, w, saved.geometry, out=dx)
+    assert found is dx
+    np.testing.assert_allclose(dx, conv_backward(y, saved)[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("a", "b"), [((3, 96, 100), (3, 100, 256)), ((2, 1, 48, 576), (5, 576, 96)), ((7, 50), (50, 11))]

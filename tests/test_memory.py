@@ -98,7 +98,7 @@ def test_the_formula_holds_to_a_tenth(name, mode):
     cell, shape = CASES[name]
     settings = {"full": {}, "truncated": {"k2": shape[0] // 2}, "checkpointed": {"every": 4}}[mode]
     expected, found = pytest.approx(4 * peak(cell, shape, **settings), rel=0.1), 0
-    runs = 1 if get_threads() == 1 else 6  # two threads' peaks need not fall together; the formula adds them
+    runs = 1 if get_threads() == 1 else 30  # two threads' peaks need not fall together; the formula adds them
     for _ in range(runs):
         found = max(found, measured(cell, shape, **settings))
         if found == expected:

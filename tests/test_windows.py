@@ -163,3 +163,26 @@ def test_col2im_clears_what_it_does_not_write() -> None:
             patched.setattr(columns, "array_module", lambda *_: Soiled())
             back = col2im(other, geometry)
         assert np.vdot(cols, other) == pytest.approx(np.vdot(x, back), abs=1e-10)
+
+
+def test_taps_that_fill_x_leave_nothing_to_clear() -> None:
+    """A "same" kernel's middle tap reads all of x: the others are added to it, and no zeros are written first."""
+    for kernel, stride in ((3, 1), (5, 1), (3, 2), (4, 3)):
+        geometry = Window(kernel, stride, "same").over((12,))
+        ((_, cleared, taps),) = columns.additions(geometry, True)[2]
+        assert not cleared
+        assert [meets for *_, meets in taps] == [False] * stride + [True] * (kernel - stride)
+
+
+def test_col2im_of_an_axis_with_one_tap_and_padding() -> None:
+    geometry = Window((1, 2), padding=((1, 2), 0)).over((3, 4))
+    x, cols = random(1, (2, 3, 3, 4)), random(2, (2, 6, geometry.positions))
+    assert np.vdot(im2col(x, geometry), cols) == pytest.approx(np.vdot(x, col2im(cols, geometry)), abs=1e-12)
+
+
+def test_columns_are_added_to_what_is_there() -> None:
+    geometry = Window(3, 2, 1).over((5, 4))
+    cols, x = random(1, (2, 27, 6)), random(2, (2, 3, 5, 4))
+    there = x.copy()
+    columns.add_columns(there, cols, geometry)
+    np.testing.assert_allclose(there, x + col2im(cols, geometry), rtol=1e-14)

@@ -25,7 +25,7 @@ AXES = """
 """
 TAPS = """
     for (whole k{0} = 0; k{0} < K{0}; k{0}++) {{
-        const whole off{0} = at{0} - k{0} * D{0};  // from the window's first tap: {0} is an axis
+        const whole off{0} = at{0} + B{0} - k{0} * D{0};  // from the window's first tap: {0} is an axis
         if (off{0} < 0 || off{0} % S{0} || off{0} / S{0} >= O{0}) continue;
 """
 
@@ -95,8 +95,8 @@ extern "C" __global__ void im2col(const whole count, const real* x, real* cols) 
     cols[index] = x[rest / C * XN + rest % C * XC + from];
 }}
 """,
-    # onto every pixel of a padded x the sum of the columns that read it: each pixel by one thread, so that
-    # the order of the sum is fixed and nothing is atomic; A pixels of x that windows reach on each axis
+    # onto every pixel of x the sum of the columns that read it: each pixel by one thread, so that the order of
+    # the sum is fixed and nothing is atomic; A pixels of x on each axis, and B of padding before them
     "add_columns": f"""
 extern "C" __global__ void add_columns(const whole count, const real* cols, real* x) {{{INDEX}
     whole rest = index;{AXES.format("at", "A")}

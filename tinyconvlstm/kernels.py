@@ -129,12 +129,15 @@ def im2col(padded: Array, geometry: Any) -> Array:
     return cols
 
 
-def add_columns(padded: Array, cols: Array, geometry: Any, spans: tuple[int, ...]) -> None:
-    """Add columns to a padded x, in place: see `ops.columns.add_columns`."""
-    pixels = (1,) * (3 - len(spans)) + spans
-    sizes = column_sizes(padded, geometry) | {f"A{axis}": n for axis, n in enumerate(pixels)}
+def add_columns(x: Array, cols: Array, geometry: Any) -> None:
+    """Add columns to x, in place: see `ops.columns.add_columns`."""
+    absent, sizes = 3 - len(geometry.sizes), column_sizes(x, geometry)
+    sizes |= {f"A{axis}": n for axis, n in enumerate((*(1,) * absent, *geometry.sizes))}
+    sizes |= {
+        f"B{axis}": n for axis, n in enumerate((*(0,) * absent, *(before for before, _ in geometry.pads)))
+    }
     (cols,) = contiguous(cols)
-    launch("add_columns", sizes, prod(padded.shape[:2]) * prod(pixels), cols, padded)
+    launch("add_columns", sizes, x.size, cols, x)
 
 
 def gate_sizes(c: Array, gates: int) -> dict[str, int]:
@@ -143,7 +146,7 @@ def gate_sizes(c: Array, gates: int) -> dict[str, int]:
 
 
 def column_sizes(x: Array, geometry: Any) -> dict[str, int]:
-    """The geometry and the strides of a padded x (N, C, ...) in numbers; missing axes come first."""
+    """The geometry and the strides of x (N, C, ...) in numbers; missing axes come first."""
     strides = [s // x.dtype.itemsize for s in x.strides]
     fields = (geometry.kernel, geometry.stride, geometry.dilation, geometry.out, strides[2:])
     sizes = {"C": x.shape[1], "XN": strides[0], "XC": strides[1]}

@@ -71,8 +71,12 @@ def held(
 ) -> int:
     """Numbers that a block of so many samples and rows needs, of which there may be fewer: padded, then unfolded."""
     samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
-    around = prod(padded_sizes(geometry._replace(pads=lowering.pads)))
-    padded = samples * channels * around if room or any(map(any, lowering.pads)) else 0
+    pads = lowering.around if room else lowering.pads
+    padded = (
+        samples * channels * prod(padded_sizes(geometry._replace(pads=pads)))
+        if pads and any(map(any, pads))
+        else 0
+    )
     strip = geometry._replace(out=(rows, *geometry.out[1:]))
     # samples stand side by side, with dy beside them, for the weights only
     return padded + (samples * lowering.held(strip, 1) if room else lowering.held(strip, samples))

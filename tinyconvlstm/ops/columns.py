@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import kernels
 from ..backend import Array, array_module
-from .windows import Geometry, Sizes, crop, pad, padded_sizes, spans
+from .windows import Geometry, Sizes, pad, spans
 
 
 def im2col(x: Array, geometry: Geometry, *, fill: float = 0.0) -> Array:
@@ -48,9 +48,9 @@ def col2im(cols: Array, geometry: Geometry) -> Array:
         (N, C, *S).
     """
     lead = (cols.shape[0], cols.shape[1] // geometry.taps)
-    x = array_module(cols).zeros(lead + padded_sizes(geometry), dtype=cols.dtype)
-    add_columns(x, cols, geometry)
-    return crop(x, geometry.pads)
+    x = array_module(cols).empty(lead + geometry.sizes, dtype=cols.dtype)
+    add_columns(x, cols, geometry, fresh=True)
+    return x
 
 
 def columns(padded: Array, geometry: Geometry) -> Array:
@@ -111,24 +111,25 @@ def strided(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array
     return view
 
 
-def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
-    """Add cols (N, C * prod(K), prod(S_out)) to where they were read in a padded x (N, C, ...).
+def add_columns(x: Array, cols: Array, geometry: Geometry, fresh: bool = False) -> None:
+    """Add cols (N, C * prod(K), prod(S_out)) to where they were read in x (N, C, *S), which has no padding.
 
-    One axis after the other, which takes sum(K) strided additions where tap by tap takes prod(K); first
-    the axis that makes cols shrink most:
+    What was read from the padding goes nowhere. A `fresh` x may hold anything: it is written, not added to. One
+    axis after the other, which takes sum(K) strided additions where tap by tap takes prod(K); first the axis that
+    makes cols shrink most:
 
-        (N, C, K1, K2, n1, n2)  ->  (N, C, K2, p1, n2)  ->  (N, C, p1, p2)
+        (N, C, K1, K2, n1, n2)  ->  (N, C, K2, S1, n2)  ->  (N, C, S1, S2)
     """
-    if kernels.usable(padded, cols):
-        kernels.add_columns(padded, cols, geometry, spans(geometry))
+    if kernels.usable(x, cols):
+        if fresh:
+            x[...] = 0
+        kernels.add_columns(x, cols, geometry)
         return
-    sizes, covered, axes = additions(geometry)
-    cols = cols.reshape(padded.shape[:2] + sizes)
-    for room, rest, taps in axes:
-        if room is None:
-            target = padded[covered]
-        else:
-            target = array_module(cols).empty(padded.shape[:2] + room, dtype=cols.dtype)
+    sizes, read, axes = additions(geometry, fresh)
+    cols = cols.reshape(x.shape[:2] + sizes)[read]
+    for room, cleared, taps in axes:
+        target = x if room is None else array_module(cols).empty(x.shape[:2] + room, dtype=cols.dtype)
+        for rest in cleared:
             target[rest] = 0
         for where, tap, meets in taps:
             if meets:
@@ -139,50 +140,112 @@ def add_columns(padded: Array, cols: Array, geometry: Geometry) -> None:
         cols = target
 
 
-Index = tuple[slice | int, ...]
+Index = tuple[Any, ...]
+
+
+class Reach(NamedTuple):
+    """What one tap of an axis reads of an x without padding."""
+
+    tap: int
+    pixels: slice
+    windows: slice  # those in which it reads them
 
 
 class Addition(NamedTuple):
     """How `add_columns` adds up one axis: that of its taps goes, and that of its windows becomes one of pixels."""
 
     room: Sizes | None  # sizes of the sum, behind (N, C); None where it is x itself
-    rest: Index | None  # what no tap writes
-    taps: tuple[tuple[Index, Index, bool], ...]  # (pixels, column, whether it meets what is already there)
+    cleared: list[Index]  # pixels that are written by no tap
+    taps: list[tuple[Index, Index, bool]]  # (pixels, column, whether it meets what is already there)
 
 
 @lru_cache(maxsize=256)
-def additions(geometry: Geometry) -> tuple[Sizes, Index, tuple[Addition, ...]]:
-    """What `add_columns` does: the sizes of cols behind (N, C), the pixels of x that are covered, and axis by axis."""
-    pixels = spans(geometry)
-    shrink = [k * n / p for k, n, p in zip(geometry.kernel, geometry.out, pixels, strict=True)]
-    left = [
-        axis
-        for axis, (k, s) in enumerate(zip(geometry.kernel, geometry.stride, strict=True))
-        if (k, s) != (1, 1)
+def additions(geometry: Geometry, fresh: bool) -> tuple[Sizes, Index, list[Addition]]:
+    """What `add_columns` does: the sizes of cols behind (N, C), what is read of them, and axis by axis."""
+    axes, reads = range(len(geometry.sizes)), reaches(geometry)
+    # an axis of a single tap that fills x is read as it lies
+    plain = [
+        axis for axis in axes if len(reads[axis]) == geometry.kernel[axis] == 1 and not gaps(geometry, axis)
     ]
-    whole, sizes, axes = (slice(None), slice(None)), list(geometry.out), []  # sizes: p or n of every axis
+    left, sizes = (
+        [axis for axis in axes if axis not in plain],
+        list(geometry.out),
+    )  # sizes: pixels, or windows
     begin = (*(geometry.kernel[axis] for axis in left), *sizes)
-    for axis in sorted(left, key=lambda axis: -shrink[axis]):
-        k, s, d, n = (f[axis] for f in (geometry.kernel, geometry.stride, geometry.dilation, geometry.out))
-        column = (*whole, *(slice(None),) * left.index(axis))
+    read = (
+        *all_of(2 + len(left)),
+        *(reads[axis][0].windows if axis in plain else slice(None) for axis in axes),
+    )
+    for axis in plain:
+        sizes[axis] = geometry.sizes[axis]
+
+    def shrinks(axis: int) -> float:
+        return geometry.kernel[axis] * geometry.out[axis] / max(1, geometry.sizes[axis])
+
+    found = []
+    for axis in sorted(left, key=shrinks, reverse=True):
+        lead = all_of(2 + left.index(axis))  # of cols: N, C and the taps of the axes before
         left.remove(axis)
-        sizes[axis] = pixels[axis]
-        before = (*whole, *(slice(None),) * (len(left) + axis))
-        room, rest, apart = None, None, 0  # `apart` taps, of which no two meet, write; the others add
-        if left:
-            room = (*(geometry.kernel[other] for other in left), *sizes)
-            apart = min(k, s) if 1 in (s, d) else 0
-            rest = (*before, slice(s * n if apart == s else 0, None))
-        axes.append(
+        sizes[axis] = geometry.sizes[axis]
+        there = all_of(2 + len(left) + axis)
+        between = all_of(len(there) - len(lead))
+        alone, rest = (writers(geometry, axis), gaps(geometry, axis)) if left or fresh else ([], [])
+        found.append(
             Addition(
-                room,
-                rest,
-                tuple(
-                    ((*before, slice(d * tap, d * tap + s * (n - 1) + 1, s)), (*column, tap), tap >= apart)
-                    for tap in range(k)
-                ),
+                (*(geometry.kernel[other] for other in left), *sizes) if left else None,
+                [(*there, pixels) for pixels in rest],
+                [
+                    ((*there, reach.pixels), (*lead, reach.tap, *between, reach.windows), reach not in alone)
+                    for reach in (*alone, *(reach for reach in reads[axis] if reach not in alone))
+                ],
             )
         )
-    if not axes:  # a single tap: cols lie as x does
-        axes.append(Addition(None, None, ((whole, whole, True),)))
-    return begin, (*whole, *map(slice, pixels)), tuple(axes)
+    if not found:
+        found.append(Addition(None, [], [((...,), (...,), not fresh)]))
+    return begin, read, found
+
+
+@lru_cache(maxsize=256)
+def reaches(geometry: Geometry) -> list[list[Reach]]:
+    """For every axis: what its taps read. Those that read nothing but padding are left out."""
+    found: list[list[Reach]] = []
+    for size, (before, _), k, s, d, n in zip(
+        geometry.sizes,
+        geometry.pads,
+        geometry.kernel,
+        geometry.stride,
+        geometry.dilation,
+        geometry.out,
+        strict=True,
+    ):
+        found.append([])
+        for tap in range(k):
+            first = d * tap - before  # the pixel in window 0; in window p it is s * p further on
+            low, high = max(0, -(first // s)), min(n, (size - 1 - first) // s + 1)
+            if low < high:
+                pixels = slice(first + s * low, first + s * (high - 1) + 1, s)
+                found[-1].append(Reach(tap, pixels, slice(low, high)))
+    return found
+
+
+def writers(geometry: Geometry, axis: int) -> list[Reach]:
+    """Taps that never meet, which write where the others add: of those a stride apart, the one that reads most."""
+    found: dict[int, Reach] = {}
+    for reach in sorted(reaches(geometry)[axis], key=lambda reach: reach.windows.start - reach.windows.stop):
+        found.setdefault(reach.pixels.start % geometry.stride[axis], reach)
+    return list(found.values())
+
+
+def gaps(geometry: Geometry, axis: int) -> list[slice]:
+    """Pixels that the `writers` leave out."""
+    written = np.zeros(geometry.sizes[axis] + 2, dtype=bool)  # with one more at both ends
+    written[[0, -1]] = True
+    for reach in writers(geometry, axis):
+        written[1:-1][reach.pixels] = True
+    edges = np.flatnonzero(np.diff(written)).tolist()
+    return [slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def all_of(axes: int) -> tuple[slice, ...]:
+    """An index that takes all of so many axes."""
+    return (slice(None),) * axes

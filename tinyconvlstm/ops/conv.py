@@ -175,19 +175,24 @@ def correlate_adjoint_x(
     lowering = lowering_of(dy, w.shape, geometry, groups).back
     weights = made_of(w, lowering, lowering.weights)
     dy = dy.reshape(len(dy), groups, len(w) // groups, geometry.positions)
-    kind = xp.result_type(dy, w)
-    dx = xp.empty((len(dy), w.shape[1] * groups, *geometry.sizes), dtype=kind) if out is None else out
+    kind, around = xp.result_type(dy, w), lowering.around
+    if out is None or out.dtype != kind:
+        dx = xp.empty((len(dy), w.shape[1] * groups, *geometry.sizes), dtype=kind)
+    else:
+        dx = out
 
     def part(clips: slice) -> None:
         samples, strip_rows = block_sizes(dx, geometry, lowering)
         for block in cuts(clips, samples):
-            padded = xp.zeros(frame(dx[block].shape, lowering.pads)[0], dtype=kind)
+            own = dx[block] if around is None else xp.zeros(frame(dx[block].shape, around)[0], dtype=kind)
             for strip, where, positions in strips(geometry, strip_rows):
-                lowering.backward_x(weights, dy[block, ..., positions], strip, padded[where])
-            dx[block] = crop(padded, lowering.pads)
+                there, fresh = (own, not positions.start) if around is None else (own[where], False)
+                lowering.backward_x(weights, dy[block, ..., positions], strip, there, fresh)
+            if around is not None:
+                dx[block] = crop(own, around)
 
     in_parts(part, dy, len(dy) * w.size * geometry.positions * lowering.work)
-    return dx
+    return dx if out is None or out is dx else copied(dx, out)
 
 
 def correlate_adjoint_w(dy: Array, x: Array, geometry: Geometry, groups: int = 1) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..backend import Array, array_module
 from .lowering import Lowering
-from .windows import Geometry
+from .windows import Geometry, Pads
 
 
 class Dilated:
@@ -25,6 +25,7 @@ class Dilated:
         self.back: Dilated = self if inner.back is inner else Dilated(geometry, inner.back)
         before, size = geometry.pads[0][0], geometry.sizes[0]
         self.pads = ((before, self.rows(geometry) - size - before), *self.inner.pads[2:])
+        self.around: Pads | None = (self.pads[0], *((0, 0) for _ in geometry.sizes[1:]))
 
     def weights(self, w: Array) -> Array:
         """As `inner` makes them, of w (F, C / groups, K1, 1, ...)."""
@@ -45,10 +46,11 @@ class Dilated:
         if whole is not y:
             y[...] = whole[..., :p]
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += what dy says of it, seen as two axes."""
-        inner = in_two(strip)
-        self.inner.backward_x(weights, completed(dy, inner), inner, self.split(dx, strip))
+        inner, there = in_two(strip), self.split(dx, strip)
+        inner = inner._replace(sizes=there.shape[2:])
+        self.inner.backward_x(weights, completed(dy, inner), inner, there, fresh)
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """dweights of the kernel without dilation."""

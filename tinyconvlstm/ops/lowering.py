@@ -27,6 +27,7 @@ class Lowering(Protocol):
     """
 
     pads: Pads  # what must lie around x
+    around: Pads | None  # and around dx on the way back, which then holds zeros; None: nothing
     numbers: int  # made and read again for every position of y
     features: int  # F
     size: int  # of the weights
@@ -51,8 +52,8 @@ class Lowering(Protocol):
         """Write the strip of y (n, groups, F / groups, p) that the padded x (n, C, ...) gives."""
         ...
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
-        """Add to the padded dx (n, C, ...) what a strip dy (n, groups, F / groups, p) says of it."""
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
+        """Add to dx (n, C, *S) what a strip dy (n, groups, F / groups, p) says of it; write it, where dx is fresh."""
         ...
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
@@ -98,6 +99,7 @@ class Im2col:
 
     multiple = room = 1
     work = 1.0
+    around: Pads | None = None
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
         self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
@@ -120,9 +122,9 @@ class Im2col:
         cols = columns(x, strip)  # (n, C * K, p)
         matmul(weights, cols.reshape(len(cols), *weights.shape[::2], -1), out=y)
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += col2im(W^T dy)."""
-        add_columns(dx, matmul(weights.swapaxes(1, 2), dy), strip)
+        add_columns(dx, matmul(weights.swapaxes(1, 2), dy), strip, fresh)
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """cols dy^T, the columns of several samples side by side, so that the product also sums over them.

@@ -20,7 +20,7 @@ from ..backend import Array, array_module
 from .columns import add_columns, windows
 from .lowering import frames_of
 from .products import divisors, matmul
-from .windows import Geometry, Sizes
+from .windows import Geometry, Pads, Sizes
 
 TILES = range(8, 17)  # outputs side by side
 FEW = 2  # channels and features of a group up to which tiles pay
@@ -35,6 +35,7 @@ class Tiled:
     """
 
     room = 1
+    around: Pads | None = None
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int) -> None:
         self.m, self.groups, self.kernel = tile(geometry.out[-1]), groups, geometry.kernel
@@ -77,12 +78,12 @@ class Tiled:
         else:
             matmul(cols[:, :, None], weights, out=y.reshape(*lead, -1, self.m))
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += col2im(sum_f dy_f band_f^T)."""
         whole, dy = widened(strip, self.m), self.spread(dy, strip)
         cols = matmul(dy, weights.swapaxes(2, 3)).sum(axis=2)  # (n, G, p / m, R)
         cols = cols.reshape(*cols.shape[:2], whole.positions, -1).swapaxes(2, 3)
-        add_columns(dx, cols.reshape(len(dx), -1, whole.positions), whole)
+        add_columns(dx, cols.reshape(len(dx), -1, whole.positions), whole, fresh)
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """Patches^T dy, the samples side by side."""

@@ -39,7 +39,7 @@ from ..backend import Array, array_module
 from .columns import add_columns, copied_first, patches, windows
 from .lowering import frames_of
 from .products import matmul
-from .windows import Geometry, Sizes, spans
+from .windows import Geometry, Pads, Sizes, spans
 
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 VALUES = len(POINTS) + 1  # J
@@ -104,6 +104,7 @@ class Winograd:
     """
 
     room, work = 4, 1.0
+    around: Pads | None = None
 
     def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
         rank = len(geometry.kernel)
@@ -134,18 +135,18 @@ class Winograd:
         values = matmul(weights, self.evaluated(x[:, None], strip))  # (n, J^a, F, tiles)
         self.put(self.along_axes("a_t", values), y.reshape(len(y), -1, *strip.out))
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array) -> None:
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += the windows B (G w)^T A dy, added back."""
         xp, dvalues = array_module(dy), self.spread(dy.reshape(len(dy), 1, -1, *strip.out))
         dcols = matmul(weights.swapaxes(1, 2), dvalues)  # (n, J^a, R, tiles)
         tiles, inner = tiled(strip, self.m, 1)
         room = (len(dx) * self.values, self.channels, *inner.sizes)
-        dvalues = xp.zeros(room, dtype=dcols.dtype)
-        add_columns(dvalues, dcols, inner)
+        dvalues = xp.empty(room, dtype=dcols.dtype)
+        add_columns(dvalues, dcols, inner, fresh=True)
         dpixels = self.along_axes("b", dvalues.reshape(len(dx), self.values, -1))
         sizes = (len(dx), 1, dx.shape[1], *tiles.kernel, *tiles.out)
         dpixels = dpixels.reshape([sizes[axis] for axis in self.x_order])
-        add_columns(dx, dpixels.transpose(inverse(self.x_order)), tiles)
+        add_columns(dx, dpixels.transpose(inverse(self.x_order)), tiles, fresh)
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """(B^T d) (A dy)^T, several samples side by side."""

@@ -140,8 +140,11 @@ PROFILED = (
     "conv2d",
     "conv2d-stride",
     "conv3d",
+    "conv2d-dilated",
+    "conv2d-depthwise",
 )
-PROFILED += ("maxpool1d", "maxpool2d", "maxpool3d", "demo step")
+PROFILED += ("maxpool1d", "maxpool2d", "maxpool3d", "layer norm", "attention", "sampling", "demo step")
+ELEMENTWISE = ("pool", "layer_norm", "sampling")  # kinds without products
 PARTS = ("products", "patches", "columns", "transforms", "gates", "padding")
 
 
@@ -150,8 +153,8 @@ def profiles() -> str:
     head = (
         "## Where the time goes\n\nOne thread, gradient of the input included; the fastest of three runs. The bound is the time of the "
         "multiply-accumulates that are made, at the speed of a 2048 x 2048 product of one thread; *by im2col* is that time where "
-        "Winograd's transforms save none of them. Of a pooling, the bound is that of reading x and dy and "
-        "writing y and dx at the speed of a large copy.\n\n"
+        "Winograd's transforms save none of them. Of a pooling, a layer norm and a sampling, the bound is that of reading x and dy "
+        "and writing y and dx at the speed of a large copy.\n\n"
         "| case | all (ms) | by im2col | bound | products | patches | columns added | transforms | gates | padding | the rest |\n"
         + 11 * "|---"
         + "|\n"
@@ -166,8 +169,9 @@ def profiles() -> str:
             run()
             total, spent, made = min((profile(run, case) for _ in range(3)), key=lambda found: found[0])
             rest = total - sum(spent.values())
-            plain = moved(case.arrays()) / copies if case.kind == "pool" else 2 * 3 * macs(case) / rate
-            bound = plain if case.kind in ("pool", "lstm") else 2 * made / rate
+            bare = case.kind in ELEMENTWISE
+            plain = moved(case.arrays()) / copies if bare else 2 * 3 * macs(case) / rate
+            bound = plain if bare or case.kind in ("lstm", "attention") else 2 * made / rate
             cells = [spent[k] for k in PARTS]
             lines.append(
                 "| "
@@ -192,6 +196,8 @@ def macs(case: Any) -> int:
     if case.kind == "train":
         model = tcl.Forecaster((s["F"],), size=s["S"], kernel=s["k"], patch=s["patch"])
         return int(model.cost((s["T"], s["N"], 1, *s["S"])).macs)
+    if case.kind == "attention":
+        return int(2 * s["N"] * s["C"] * math.prod(s["S"]) ** 2)
     if case.kind == "conv":
         out = math.prod(-(-n // s.get("stride", 1)) for n in s["S"])
         return int(s["N"] * out * s["F"] * s["C"] // s.get("groups", 1) * s["k"] ** len(s["S"]))
@@ -215,7 +221,7 @@ def products_of(cell: Any, shape: tuple[int, ...]) -> int:
 
 
 def moved(arrays: dict[str, np.ndarray]) -> int:
-    """Bytes that a pooling must read (x, dy) and write (y, dx)."""
+    """Bytes that an operation without products must read (x, dy) and write (y, dx)."""
     return 2 * (arrays["x"].nbytes + arrays["dy"].nbytes)
 
 

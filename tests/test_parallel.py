@@ -293,6 +293,16 @@ def test_turns_at_pythons_lock_are_short_while_parts_run(chosen):
         sys.setswitchinterval(before)
 
 
+def test_a_part_runs_where_it_is_when_it_may_not_leave(monkeypatch):
+    def refused(thread, cores):
+        raise OSError("Invalid argument")
+
+    monkeypatch.setattr(parallel, "core", lambda: 0)
+    monkeypatch.setattr(os, "sched_setaffinity", refused, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {0, 1}, raising=False)
+    assert parallel.run_parts(lambda k: k, [0, 1, 2]) == [0, 1, 2]
+
+
 def test_an_error_in_a_part_is_raised_after_all_have_ended():
     ended = []
 

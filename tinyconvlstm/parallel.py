@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -228,10 +228,11 @@ def core() -> int | None:
 
 def leave(busy: int) -> None:
     """Go on on another core; where that is, and what comes after, is the kernel's choice."""
-    allowed = os.sched_getaffinity(0)
-    if len(allowed) > 1:
-        os.sched_setaffinity(0, allowed - {busy})
-        os.sched_setaffinity(0, allowed)
+    with suppress(OSError):  # the cores that are allowed changed meanwhile
+        allowed = os.sched_getaffinity(0)
+        if len(allowed) > 1:
+            os.sched_setaffinity(0, allowed - {busy})
+            os.sched_setaffinity(0, allowed)
 
 
 try:

@@ -167,10 +167,8 @@ def additions(geometry: Geometry, fresh: bool) -> tuple[Sizes, Index, list[Addit
     plain = [
         axis for axis in axes if len(reads[axis]) == geometry.kernel[axis] == 1 and not gaps(geometry, axis)
     ]
-    left, sizes = (
-        [axis for axis in axes if axis not in plain],
-        list(geometry.out),
-    )  # sizes: pixels, or windows
+    left = [axis for axis in axes if axis not in plain]
+    sizes = list(geometry.out)  # of windows; of pixels once the taps of an axis are added
     begin = (*(geometry.kernel[axis] for axis in left), *sizes)
     read = (
         *all_of(2 + len(left)),

@@ -26,7 +26,7 @@ from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .overlapping import Overlapping, pays
 from .tiled import FEW, Tiled
-from .windows import Geometry, Sizes, Window, crop, frame, pad, strips
+from .windows import Geometry, Sizes, Window, crop, frame, pad, placed, strips
 from .winograd import SMALL_IMAGE, Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
@@ -186,8 +186,11 @@ def correlate_adjoint_x(
         for block in cuts(clips, samples):
             own = dx[block] if around is None else xp.zeros(frame(dx[block].shape, around)[0], dtype=kind)
             for strip, where, positions in strips(geometry, strip_rows):
-                there, fresh = (own, not positions.start) if around is None else (own[where], False)
-                lowering.backward_x(weights, dy[block, ..., positions], strip, there, fresh)
+                own_dy = dy[block, ..., positions]
+                if around is None:
+                    lowering.backward_x(weights, own_dy, placed(strip, where), own, not positions.start)
+                else:
+                    lowering.backward_x(weights, own_dy, strip, own[where], False)
             if around is not None:
                 dx[block] = crop(own, around)
 

@@ -167,9 +167,8 @@ Strip = tuple[Geometry, tuple[slice, ...], slice]
 def strips(geometry: Geometry, rows: int) -> tuple[Strip, ...]:
     """Cut the windows into strips of so many rows of the first output axis.
 
-    For every strip: its own geometry, whose padding before the first axis shrinks, and below zero, as the strips go
-    on; the index of the part of a padded input (N, C, ...) that begins where the strip does; and its positions
-    among all prod(S_out).
+    For every strip: its own geometry; the index of the part of a padded input (N, C, ...) that begins
+    where the strip does; and its positions among all prod(S_out).
     """
     if not geometry.out:
         return ((geometry, (), slice(0, 1)),)
@@ -179,10 +178,17 @@ def strips(geometry: Geometry, rows: int) -> tuple[Strip, ...]:
         end = min(begin + rows, first)
         where = (slice(None), slice(None), slice(begin * geometry.stride[0], None))
         positions = slice(begin * prod(rest), end * prod(rest))
-        ahead, after = geometry.pads[0]
-        pads = ((ahead - begin * geometry.stride[0], after), *geometry.pads[1:])
-        found.append((geometry._replace(out=(end - begin, *rest), pads=pads), where, positions))
+        found.append((geometry._replace(out=(end - begin, *rest)), where, positions))
     return tuple(found)
+
+
+def placed(strip: Geometry, where: tuple[slice, ...]) -> Geometry:
+    """A strip that begins at `where` in a padded input, laid over the whole input: its padding may be negative."""
+    begin = where[2].start if where else 0
+    if not begin:
+        return strip
+    (before, after), *others = strip.pads
+    return strip._replace(pads=((before - begin, after), *others))
 
 
 def taps(geometry: Geometry) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:

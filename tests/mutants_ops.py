@@ -136,7 +136,7 @@ WINOGRAD = [
     Mutant("rows of the strip's end", "ops.dilated:Dilated.split", "slice(rows))", "slice(-rows, None))", APART),
     Mutant("rows in vain written over others", "ops.dilated:Dilated.forward", "whole[..., :p]", "whole[..., -p:]", APART),
     Mutant("rows in vain come first on the way back", "ops.dilated:completed", "[dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)]", "[xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype), dy]", APART),
-    Mutant("room for dilated rows before the first", "ops.dilated:Dilated.__init__", "(before, self.rows(geometry) - size - before)", "(self.rows(geometry) - size - before, before)", APART),
+    Mutant("room for dilated rows before the first", "ops.dilated:Dilated.__init__", "(before, behind)", "(behind, before)", APART),
     Mutant("old weights of the scan before", "ops.lowering:unchanging", "_kept.reset(token)", "pass", test(test_winograd.test_weights_that_change_in_place_are_transformed_anew)),
 ]  # fmt: skip
 

@@ -40,7 +40,7 @@ ANY = with_two(test_parallel.test_blas_is_held_by_calls_of_any_thread)
 
 LEFT = [
     Mutant("BLAS given back by the first call that ends", "parallel:parts_at_work", "_holders == 0:\n                    give_back", "True:\n                    give_back", ANY),
-    Mutant("Ctrl-C does not wait for the parts", "parallel:wait_for", "interrupt = error", "raise", CTRL_C),
+    Mutant("Ctrl-C does not wait for the parts", "parallel:run_parts", "interrupt = error", "raise", CTRL_C),
     Mutant("a thread runs that Ctrl-C found starting", "parallel:run_parts", "given_up = True", "pass", NO_START),
     Mutant("a part stays on the core where it began", "parallel:PartThread.run", "leave(busy)", "pass", CORE),
     Mutant("a setting lost for BLAS during a call", "parallel:set_threads", "_found.update(numbers)", "pass", MEANWHILE),

@@ -144,6 +144,16 @@ def test_checkpointed_equals_stored(build, rank, every, rng):
         compare((ys2, last2, *found), (ys, last, dxs, dstate, grads))
 
 
+@pytest.mark.parametrize(("T", "N", "size"), [(7, 3, (20, 17)), (6, 3, (24, 24)), (9, 4, (8, 40))])
+def test_segments_of_any_length_add_up_as_the_whole_does(T, N, size, rng):
+    """How dw is cut, into blocks and for threads, must not depend on how many steps stand side by side."""
+    job = Job(rng, LSTMCell(3, 8, (3, 3)), size, T=T, N=N)
+    expected = job.run()[2:]
+    for every in (1, 2, 5):
+        kept = scan_checkpointed(job.cell, job.xs, job.state, every=every)[2]
+        equal(scan_checkpointed_backward(job.cell, job.dys, job.dlast, kept), expected)
+
+
 def test_checkpoints_keep_inputs_and_one_state_a_segment(rng):
     job = Job(rng, LSTMCell(2, 3), (), T=10)
     kept = scan_checkpointed(job.cell, job.xs, job.state)[2]

@@ -174,3 +174,18 @@ def test_the_mirror_reads_what_there_is_and_no_more(extra: int, padding: Any) ->
     before, after = (padding, padding) if isinstance(padding, int) else padding
     whole = [1, 1, 1, 2, 2, 2, 1, 1, 1, *[0] * extra]
     np.testing.assert_array_equal(y[0, 0], whole[before : len(whole) - after])
+
+
+def test_output_padding_behind_the_last_window_of_a_dilated_kernel(rng: np.random.Generator) -> None:
+    """Rows that no window reaches, of a kernel whose rows are split in sets: zeros forward, unread backward."""
+    x, w = rng.standard_normal((3, 16, 3, 6)), rng.standard_normal((16, 5, 3, 4))
+    window = Window((3, 4), (1, 2), ((0, 0), (0, 0)), (3, 1))
+    for extra in ((1, 0), (2, 1)):
+        y, saved = conv_transpose_forward(x, w, window=window, output_padding=extra)
+        bare = conv_transpose_forward(x, w, window=window)[0]
+        np.testing.assert_allclose(y[:, :, : bare.shape[2], : bare.shape[3]], bare, rtol=1e-12, atol=1e-12)
+        assert (y[:, :, bare.shape[2] :] == 0).all()
+        dy = rng.standard_normal(y.shape)
+        dx, dw, _ = conv_transpose_backward(dy, saved)
+        assert (x * dx).sum() == pytest.approx((y * dy).sum())
+        assert (w * dw).sum() == pytest.approx((y * dy).sum())

@@ -293,6 +293,65 @@ def test_turns_at_pythons_lock_are_short_while_parts_run(chosen):
         sys.setswitchinterval(before)
 
 
+def test_ctrl_c_before_a_thread_is_there_leaves_nobody_to_wait_for(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "core", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run_parts(lambda k: k, [0, 1, 2])
+
+
+def test_a_thread_that_memory_lacks_for_is_an_error(monkeypatch):
+    def lacking(run, arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(_thread, "start_new_thread", lacking)
+    with pytest.raises(MemoryError):
+        parallel.run_parts(lambda k: k, [0, 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_in_a_part_does_not_wait_for_the_others():
+    here = os.getpid()
+
+    def part(k):
+        if k:
+            time.sleep(0.3)
+            return None
+        return os.fork()
+
+    child = parallel.run_parts(part, [0, 1])[0]
+    if os.getpid() != here:
+        os._exit(7)  # it has come out of the call
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_debuggers_and_coverage_see_all_parts():
+    traced, profiled = set(), set()
+
+    def into(seen):
+        def hook(frame, event, arg):
+            if event == "call" and frame.f_code.co_name == "part_to_trace":
+                seen.add(frame.f_locals["k"])
+
+        return hook
+
+    threading.settrace(into(traced))
+    threading.setprofile(into(profiled))
+    try:
+        parallel.run_parts(part_to_trace, [0, 1, 2])
+    finally:
+        threading.settrace(None)
+        threading.setprofile(None)
+    assert traced == profiled == {1, 2}  # the first part's thread has its own
+
+
+def part_to_trace(k):
+    return k
+
+
 def test_a_part_runs_where_it_is_when_it_may_not_leave(monkeypatch):
     def refused(thread, cores):
         raise OSError("Invalid argument")

@@ -4,7 +4,7 @@ A step makes and frees hundreds of megabytes. The GNU C library gives most of th
 which takes it away page by page and hands it out again page by page, zeroed: up to a fifth of a step.
 A thread's memory comes from heaps of its own, so that cores do not hand each other what they have in their
 caches; those heaps would go back whole whenever they are empty. They stay, at the size that the threads once
-needed; `ctypes.CDLL(None).malloc_trim(0)` gives the kernel what is free of everything.
+needed; `ctypes.CDLL(None).malloc_trim(0)` gives most of what is free to the kernel.
 """
 
 from __future__ import annotations

@@ -165,7 +165,17 @@ def run_parts(function: Callable[[Any], T], parts: Sequence[Any], *, small: bool
             given_up = True  # also for one that is being started just now
             raise
         finally:
-            wait_for(threads)
+            interrupt = None
+            while True:  # here, not in a function of its own, for Ctrl-C may come on entering one
+                try:
+                    for thread in threads:
+                        while thread.at_work:
+                            thread.ended.acquire()
+                    break
+                except KeyboardInterrupt as error:  # raised after that, not instead
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
     for k in sorted(errors):
         raise errors[k]
     return results
@@ -181,44 +191,38 @@ class PartThread:
     def __init__(self, work: Callable[[int], None], k: int) -> None:
         self.work, self.k = work, k
         self.begun, self.ended = _thread.allocate_lock(), _thread.allocate_lock()
-        self.alive = False
+        self.process: int | None = None  # the one in which it is at work
 
     def start(self) -> None:
         """Begin; return once the thread runs."""
         self.begun.acquire()
         self.ended.acquire()
-        self.alive = True
-        try:
-            _thread.start_new_thread(self.run, (core(),))
-        except RuntimeError:  # no more threads
-            self.alive = False
-            raise
+        _thread.start_new_thread(self.run, (core(),))
         self.begun.acquire()
 
     def run(self, busy: int | None) -> None:
         """The part, on another core than the busy one."""
-        if core() == busy is not None:
-            leave(busy)
-        self.begun.release()
+        self.process = (
+            os.getpid()
+        )  # before `work` asks whether all was given up: who gives up asks for it then
         try:
+            with suppress(Exception):  # it is a wish
+                if core() == busy is not None:
+                    leave(busy)
+            self.begun.release()
+            if trace := threading.gettrace():  # a debugger's, or that of coverage
+                sys.settrace(trace)
+            if profile := threading.getprofile():
+                sys.setprofile(profile)
             self.work(self.k)
         finally:
-            self.alive = False
+            self.process = None
             self.ended.release()
 
-
-def wait_for(threads: list[PartThread]) -> None:
-    """Wait until every thread that began has ended. Ctrl-C is raised after that, not instead."""
-    interrupt = None
-    while any(thread.alive for thread in threads):
-        try:
-            for thread in threads:
-                if thread.alive:
-                    thread.ended.acquire()
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    @property
+    def at_work(self) -> bool:
+        """Whether it has begun and not ended. In a process that was forked meanwhile it is gone."""
+        return self.process == os.getpid()
 
 
 def core() -> int | None:
@@ -228,11 +232,10 @@ def core() -> int | None:
 
 def leave(busy: int) -> None:
     """Go on on another core; where that is, and what comes after, is the kernel's choice."""
-    with suppress(OSError):  # the cores that are allowed changed meanwhile
-        allowed = os.sched_getaffinity(0)
-        if len(allowed) > 1:
-            os.sched_setaffinity(0, allowed - {busy})
-            os.sched_setaffinity(0, allowed)
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) > 1:
+        os.sched_setaffinity(0, allowed - {busy})
+        os.sched_setaffinity(0, allowed)
 
 
 try:

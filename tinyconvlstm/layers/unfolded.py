@@ -26,12 +26,12 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
         once = steps == shape[0] and not segment  # then it is the gradient; and a state at rest has none
         steps -= once and not of_x
         rows, needed = w.shape[1] * geometry.taps, -int(w.size) if once else 0
-        macs = steps * shape[1] * w.size * geometry.positions * lowering.work
+        macs = shape[1] * w.size * geometry.positions * lowering.work
         # a scan in one part leaves the threads to the product
         for part in shares(like(cell, shape[1:]), macs if alone else 0):
             clips = part.stop - part.start
             x = like(cell, (clips, w.shape[1], *geometry.sizes))
-            blocks = weight_block_sizes(x, geometry, lowering, steps, rows, len(w))
+            blocks = weight_block_sizes(x, geometry, lowering, rows, len(w))
             whole = blocks[0] >= clips and blocks[1] >= geometry.out[0]
             sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
             n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))

@@ -31,7 +31,9 @@ from .winograd import SMALL_IMAGE, Winograd, transformed_axes
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
-PRODUCT = 1_000_000  # multiply-accumulates that take longer than the calls of Python around them
+PRODUCT = (
+    100_000  # multiply-accumulates a step, of which ten take longer than the calls of Python around them
+)
 Found = TypeVar("Found")
 _plain = ContextVar("im2col only", default=False)
 
@@ -220,9 +222,9 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
         return
     lowering = lowering_of(xs, shape, geometry, groups)
     dys = dys.reshape(T, N, groups, features // groups, geometry.positions)
-    macs = dys.size * rows * lowering.work
+    macs = dys[0].size * rows * lowering.work  # of a step: a sequence in segments is cut as a whole one
     parts = shares(dys[0], macs)
-    blocks = samples, strip_rows = weight_block_sizes(xs[0], geometry, lowering, T, rows, features)
+    blocks = samples, strip_rows = weight_block_sizes(xs[0], geometry, lowering, rows, features)
 
     def part(steps: slice, clips: slice) -> Array:
         dweights = None
@@ -354,10 +356,13 @@ def fitting(geometry: Geometry, position: int, room: int, shortest: int, multipl
 
 
 def weight_block_sizes(
-    x: Array, geometry: Geometry, lowering: Lowering, steps: int, rows: int, features: int
+    x: Array, geometry: Geometry, lowering: Lowering, rows: int, features: int
 ) -> tuple[int, int]:
-    """`block_sizes` for dW (rows, features): larger than dW, lest adding up dW's takes longer than making them."""
-    macs = rows * features * geometry.positions * steps
+    """`block_sizes` for dW (rows, features): larger than dW, lest adding up dW's takes longer than making them.
+
+    They do not depend on the number of steps, so that a sequence in segments sums as a whole one does.
+    """
+    macs = rows * features * geometry.positions
     at_least = 4 * rows * features * x.dtype.itemsize
     samples, strip_rows = block_sizes(x, geometry, lowering, at_least)
     if geometry.positions > 2 * rows and macs > PRODUCT:

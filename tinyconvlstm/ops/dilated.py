@@ -24,7 +24,8 @@ class Dilated:
         self.room, self.work, self.multiple = inner.room, inner.work, inner.multiple * self.d
         self.back: Dilated = self if inner.back is inner else Dilated(geometry, inner.back)
         before, size = geometry.pads[0][0], geometry.sizes[0]
-        self.pads = ((before, self.rows(geometry) - size - before), *self.inner.pads[2:])
+        behind = max(0, self.rows(geometry) - size - before)  # rows behind the last window are not read
+        self.pads = ((before, behind), *self.inner.pads[2:])
         self.around: Pads | None = (self.pads[0], *((0, 0) for _ in geometry.sizes[1:]))
 
     def weights(self, w: Array) -> Array:

@@ -53,7 +53,10 @@ class Lowering(Protocol):
         ...
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
-        """Add to dx (n, C, *S) what a strip dy (n, groups, F / groups, p) says of it; write it, where dx is fresh."""
+        """Add to dx (n, C, *S), with zeros `around` it, what a strip dy (n, groups, F / groups, p) says of it.
+
+        A fresh dx may hold anything, and is written.
+        """
         ...
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:

@@ -202,9 +202,8 @@ class PartThread:
 
     def run(self, busy: int | None) -> None:
         """The part, on another core than the busy one."""
-        self.process = (
-            os.getpid()
-        )  # before `work` asks whether all was given up: who gives up asks for it then
+        # set before `work` asks whether all was given up; who gives up looks at it afterwards
+        self.process = os.getpid()
         try:
             with suppress(Exception):  # it is a wish
                 if core() == busy is not None:

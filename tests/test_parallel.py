@@ -428,7 +428,7 @@ def test_where_a_thread_does_not_start_the_others_are_waited_for(broken, monkeyp
     def after_a_while():  # the thread begins at last
         time.sleep(0.3)
         run, arguments = late.pop()
-        start(run, arguments)
+        run(*arguments)  # in this thread, which counts until it has ended
 
     if broken is interrupted_while_starting:
         start(after_a_while, ())

@@ -123,13 +123,13 @@ def convolution(kind: str, groups: int = 1) -> Killer:
 @contextmanager
 def transformed() -> Iterator[None]:
     """Every convolution that Winograd's transforms can do is done by them, however small."""
-    kept = winograd.WORTH, winograd.SMALL_IMAGE
-    winograd.WORTH, winograd.SMALL_IMAGE = -np.inf, 0
+    kept = winograd.WORTH
+    winograd.WORTH = -np.inf
     forget()
     try:
         yield
     finally:
-        winograd.WORTH, winograd.SMALL_IMAGE = kept
+        winograd.WORTH = kept
         forget()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyconvlstm.ops import im2col_only, winograd
+from tinyconvlstm.ops import im2col_only
 from tinyconvlstm.ops.overlapping import Overlapping
 from tinyconvlstm.ops.tiled import Tiled
 
@@ -51,7 +51,7 @@ GROUPED_PLAIN = within(im2col_only, GROUPED, "by im2col")
 ADJOINT, ADJOINT_SQUARE = adjoint("strided, dilated, uneven padding"), adjoint("square")
 CONV, STRIDED = gradient("conv/2d even kernel"), gradient("conv/2d strided, dilated, grouped")
 
-PIECES = test(test_winograd.test_a_large_product_in_pieces_is_the_product, 4 * winograd.PIECE)
+
 IN_THREADS = test(test_parallel.test_convolutions_in_threads, 2)
 LESS = test(test_windows.test_taps_that_fill_x_leave_nothing_to_clear)
 ONE_TAP = test(test_windows.test_col2im_of_an_axis_with_one_tap_and_padding)
@@ -88,7 +88,7 @@ CONVOLUTION = [
     Mutant("kernel flipped", "ops.lowering:Im2col.weights", "rows(w, self.groups)", "rows(w[..., ::-1, ::-1], self.groups)", SQUARE),
     Mutant("groups of features exchanged", "ops.lowering:rows", "w.reshape(groups, w.shape[0] // groups, -1)", "w.reshape(groups, w.shape[0] // groups, -1)[::-1]", GROUPED_PLAIN),
     Mutant("groups interleaved", "ops.lowering:Im2col.forward", "cols.reshape(len(cols), *weights.shape[::2], -1)", "cols.reshape(len(cols), *weights.shape[2::-2], -1).swapaxes(1, 2)", GROUPED_PLAIN),
-    Mutant("bias twice", "ops.conv:correlate", "plus if bias else", "2 * plus if bias else", CONV),
+    Mutant("bias twice", "ops.lowering:Im2col.forward", "y += plus", "y += 2 * plus", CONV),
     Mutant("dx of the first clips for all", "ops.conv:conv_weight_backward", "own = dy[clips]", "own = dy[: len(dy[clips])]", IN_THREADS),
     Mutant("bias gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dbs)", "dbs[0]", IN_THREADS),
     Mutant("weight gradient of the first part alone", "ops.conv:conv_weight_backward", "reduce(add_in_place, dws)", "dws[0]", IN_THREADS),
@@ -113,26 +113,40 @@ TILES = by_winograd(gradient("conv/2d by Winograd"))
 VOLUME = by_winograd(gradient("conv/3d by Winograd"))
 HANGING = by_winograd(gradient("conv/2d even kernel"))
 
-APART = by_winograd(test(test_winograd.test_a_dilated_axis_is_two_axes, None, dilation=3, size=22))
+STRIPED = by_winograd(
+    test(
+        test_winograd.test_strips_and_tiles_that_hang_over_change_nothing,
+        None,
+        kernel=(3, 3),
+        dilation=2,
+        shortest=1,
+    )
+)
+SQUARE_WEIGHTS = by_winograd(test(test_winograd.test_square_weights_are_kept_both_ways, None))
+ADDED = by_winograd(test(test_winograd.test_what_is_added_is_added_once, None))
+APART = with_shared_rows(test(test_lowerings.test_a_dilated_axis_is_two_axes, None, dilation=3, size=22))
 
 WINOGRAD = [
-    Mutant("pieces of a product in another order", "ops.winograd:product", "xp.matmul(matrix, x, out=out)", "xp.matmul(matrix, x[:, ::-1], out=out)", PIECES),
     Mutant("signs of the scales lost", "ops.winograd:toom_cook", "np.prod(p - rest)", "np.abs(np.prod(p - rest))", TOOM_COOK),
     Mutant("infinity forgotten among the values", "ops.winograd:toom_cook", "a_t[-1, -1] = points ** np.arange(m)[:, None], 1", "a_t[-1, -1] = points ** np.arange(m)[:, None], 0", TOOM_COOK),
     Mutant("infinity reads the first tap", "ops.winograd:toom_cook", "g[-1, -1] = points", "g[-1, 0] = points", TOOM_COOK),
-    Mutant("coefficients highest first", "ops.winograd:toom_cook", "np.poly(roots)[::-1]", "np.poly(roots)", TOOM_COOK),
-    Mutant("one output too many in a tile", "ops.winograd:outputs_at_once", "VALUES + 1 - k", "VALUES + 2 - k", TOOM_COOK),
-    Mutant("room for the hanging tile at the start", "ops.winograd:Winograd.__init__", "(before, after + -n % m)", "(before + -n % m, after)", HANGING),
-    Mutant("rows within a tile turned round", "ops.winograd:Winograd.put", ".transpose(self.y_order)", ".transpose(self.y_order)[:, :, :, :, ::-1]", TOOM_COOK),
-    Mutant("the hanging tile's rows come first", "ops.winograd:Winograd.put", "*map(slice, out))]", "*(slice(-n, None) for n in out))]", HANGING),
-    Mutant("gradient of the hanging tile", "ops.winograd:Winograd.spread", "*map(slice, out))] = dy", "*(slice(-n, None) for n in out))] = dy", HANGING),
-    Mutant("A twice instead of its adjoint", "ops.winograd:Winograd.spread", '"a", parts', '"a", -parts', TILES),
-    Mutant("pixels back without B", "ops.winograd:Winograd.backward_x", '"b", dvalues', '"b_t", dvalues', VOLUME),
-    Mutant("values not transposed on the way back", "ops.winograd:Winograd.backward_x", "weights.swapaxes(1, 2)", "weights[::-1].swapaxes(1, 2)", VOLUME),
-    Mutant("dw of other values", "ops.winograd:Winograd.backward_w", "self.evaluated(x, strip), dv", "self.evaluated(x, strip)[:, ::-1], dv", TILES),
-    Mutant("taps not gathered", "ops.winograd:Winograd.weights_adjoint", '"g_t", dweights', '"g_t", dweights[:, ::-1]', TILES),
-    Mutant("channels and taps exchanged in dw", "ops.winograd:Winograd.weights_adjoint", "*(1 + axis for axis in inverse((*lie, 0)))", "*(1 + axis for axis in (*lie, 0))", VOLUME),
-    Mutant("points in another order on every axis", "ops.winograd:Winograd.along_axes", "x = product(matrix,", "x = product(matrix[::-1],", VOLUME),
+    Mutant("coefficients highest first", "ops.winograd:toom_cook", "np.atleast_1d(np.poly(roots))[::-1]", "np.atleast_1d(np.poly(roots))", TOOM_COOK),
+    Mutant("tiles read outputs apart", "ops.winograd:evaluated", "m * d * row, row, value, d * row", "m * row, row, value, d * row", STRIPED),
+    Mutant("values of the axes exchanged", "ops.winograd:evaluated", "made.transpose(0, 3, 4, 5, 2, 1, 6)", "made.transpose(0, 3, 4, 5, 1, 2, 6)", TOOM_COOK),
+    Mutant("points in another order", "ops.winograd:evaluated", "xp.matmul(matrix, tiles, out=into)", "xp.matmul(matrix[::-1], tiles, out=into)", VOLUME),
+    Mutant("values interpolated across axes", "ops.winograd:interpolated", "tiles.transpose(*range(k), k + 2, k + 3, k + 4, k + 1, k, k + 5)", "tiles.transpose(*range(k), k + 2, k + 3, k + 4, k, k + 1, k + 5)", TOOM_COOK),
+    Mutant("outputs of the tiles that hang over", "ops.winograd:interpolated", "made = made[..., : sizes[-1]]", "made = made[..., -sizes[-1] :]", HANGING),
+    Mutant("what is added replaces the sum", "ops.winograd:interpolated", "xp.add(made, plus, out=y)", "xp.add(plus, 0, out=y)", ADDED),
+    Mutant("the first features' bias for all", "ops.winograd:Winograd.forward", "plus[:, some]", "plus[:, : some.stop - some.start]", ADDED),
+    Mutant("outputs side by side, not a dilation apart", "ops.winograd:band", "found[:, tile, image, tile, :, image] = matrix", "found[:, tile, image, tile, :, d - 1 - image] = matrix", STRIPED),
+    Mutant("pixels before the strip left out", "ops.winograd:channels_last", "slice(first - before, max(first, stop) - before)", "slice(0, max(first, stop) - first)", STRIPED),
+    Mutant("room for padding at the end alone", "ops.winograd:channels_last", "there.append(slice(first, stop))", "there.append(slice(0, stop - first))", TOOM_COOK),
+    Mutant("features of a part in the place of another", "ops.winograd:Winograd.backward_w", "dy[:, :, some]", "dy[:, :, : some.stop - some.start]", STRIPED),
+    Mutant("zeros of the hanging tiles come first", "ops.winograd:spread", "((0, 0),) * len(axes)", "tuple((n - s, 0) for n, s in zip((a.outputs for a in axes), dy.shape[3:]))", HANGING),
+    Mutant("taps not gathered", "ops.winograd:Winograd.weights_adjoint", '"g_t", self.kernel', '"g_t", self.kernel[::-1]', HANGING),
+    Mutant("channels and features exchanged in dw", "ops.winograd:Winograd.weights_adjoint", "made.transpose(0, 3, 2, 1)", "made.transpose(0, 2, 3, 1)", VOLUME),
+    Mutant("blocks of features in another order", "ops.winograd:Winograd.weights", ".transpose(3, 0, 2, 1)", "[::-1].transpose(3, 0, 2, 1)", STRIPED),
+    Mutant("turned weights kept as the others", "ops.conv:correlate", "(lowering, turned)", "lowering", SQUARE_WEIGHTS),
     Mutant("rows of the strip's end", "ops.dilated:Dilated.split", "slice(rows))", "slice(-rows, None))", APART),
     Mutant("rows in vain written over others", "ops.dilated:Dilated.forward", "whole[..., :p]", "whole[..., -p:]", APART),
     Mutant("rows in vain come first on the way back", "ops.dilated:completed", "[dy, xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype)]", "[xp.zeros((*dy.shape[:-1], lacking), dtype=dy.dtype), dy]", APART),

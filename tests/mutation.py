@@ -100,7 +100,7 @@ def forget() -> None:
         tiled.widened,
         pooling.axes_of,
     )
-    for remembering in (*shapes, winograd.toom_cook, winograd.tiled, winograd.inverse):
+    for remembering in (*shapes, winograd.toom_cook, winograd.axes_of, winograd.kronecker, winograd.band):
         remembering.cache_clear()
 
 

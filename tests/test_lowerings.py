@@ -243,6 +243,25 @@ def test_it_is_chosen_where_it_pays(
     conv.chosen.cache_clear()
 
 
+@pytest.mark.parametrize("size", [21, 22])
+@pytest.mark.parametrize("dilation", [2, 3])
+def test_a_dilated_axis_is_two_axes(
+    everywhere: None, monkeypatch: pytest.MonkeyPatch, dilation: int, size: int
+) -> None:
+    """In strips or whole, with images whose last row is there in vain, it is what im2col computes."""
+    x, w = random(1, (3, 4, size, 6)), random(2, (9, 4, 3, 2))
+    window = Window((3, 2), padding=((1, 2), (1, 0)), dilation=dilation)
+    assert isinstance(conv.lowering_of(x, w.shape, window.over((size, 6)), 1), Dilated)
+    with ops.im2col_only():
+        plain = run_pair(CONV, x, w, window=window)
+    for room in (conv.PATCH_BYTES["numpy"], 1):
+        monkeypatch.setitem(conv.PATCH_BYTES, "numpy", room)
+        monkeypatch.setattr(conv, "SHORTEST", 1)
+        found = run_pair(CONV, x, w, window=window)
+        for got, expected in zip((found[0], *found[2][:2]), (plain[0], *plain[2][:2]), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_tiles_fill_rows_where_they_can() -> None:
     assert [tile(n) for n in (32, 24, 33, 20, 31, 7, 1)] == [16, 12, 11, 10, 16, 7, 1]
 

@@ -65,6 +65,9 @@ CASES = {
     "vanilla": (VanillaLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
     "peephole kernels": (ConvPeepholeLSTMCell(8, 16, (3, 3)), (9, 4, 8, 32, 32)),
     "peephole kernels, two clips": (ConvPeepholeLSTMCell(8, 16, (3, 3)), (9, 2, 8, 32, 32)),
+    "2d, large weights": (LSTMCell(96, 96, (3, 3)), (6, 2, 96, 16, 16)),
+    "GRU, large weights": (GRUCell(96, 96, (3, 3)), (6, 2, 96, 20, 18)),
+    "RNN, large weights": (RNNCell(128, 128, (5, 5)), (6, 2, 128, 16, 16)),
     "2d, blocks that meet": (LSTMCell(16, 32, (5, 5)), (11, 2, 16, 32, 32)),
 }
 
@@ -98,7 +101,7 @@ def test_the_formula_holds_to_a_tenth(name, mode):
     cell, shape = CASES[name]
     settings = {"full": {}, "truncated": {"k2": shape[0] // 2}, "checkpointed": {"every": 4}}[mode]
     expected, found = pytest.approx(4 * peak(cell, shape, **settings), rel=0.1), 0
-    runs = 1 if get_threads() == 1 else 30  # two threads' peaks need not fall together; the formula adds them
+    runs = 1 if get_threads() == 1 else 15  # two threads' peaks need not fall together; the formula adds them
     for _ in range(runs):
         found = max(found, measured(cell, shape, **settings))
         if found == expected:

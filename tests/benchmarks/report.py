@@ -239,6 +239,7 @@ def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]
     A part's time is its own, without that of a part inside it. Dense maps are products and nothing else.
     """
     spent, made, inside = dict.fromkeys(PARTS, 0.0), [0], [0.0]
+    counted = (np.matmul, winograd.multiplied)
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -248,7 +249,7 @@ def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]
             elapsed = time.perf_counter() - began
             spent[name] += elapsed - inside.pop()
             inside[-1] += elapsed
-            if name == "products" and function is np.matmul:
+            if function in counted:
                 made[0] += result.size * args[0].shape[-1]
             return result
 
@@ -271,12 +272,13 @@ def stopwatch(dense: bool = False) -> Iterator[tuple[dict[str, float], list[int]
         (lowering, "columns", watched("patches", columns_module.columns)),
         (lowering, "patches", watched("patches", columns_module.patches)),
         (lowering, "add_columns", watched("columns", columns_module.add_columns)),
-        (winograd, "add_columns", watched("columns", columns_module.add_columns)),
-        (winograd.Winograd, "evaluated", watched("patches", winograd.Winograd.evaluated)),
-        (winograd.Winograd, "along_axes", watched("transforms", winograd.Winograd.along_axes)),
-        (winograd.Winograd, "put", watched("transforms", winograd.Winograd.put)),
-        (winograd.Winograd, "spread", watched("transforms", winograd.Winograd.spread)),
+        (winograd, "under", watched("patches", winograd.under)),
+        (winograd, "spread", watched("patches", winograd.spread)),
+        (winograd, "evaluated", watched("transforms", winograd.evaluated)),
+        (winograd, "interpolated", watched("transforms", winograd.interpolated)),
+        (winograd, "multiplied", watched("products", winograd.multiplied)),
         (winograd.Winograd, "weights", watched("transforms", winograd.Winograd.weights)),
+        (winograd.Winograd, "weights_adjoint", watched("transforms", winograd.Winograd.weights_adjoint)),
         (conv, "pad", watched("padding", windows_module.pad)),
         (lstm, "lstm_gates_forward", watched("gates", gates.lstm_gates_forward)),
         (lstm, "lstm_gates_backward", watched("gates", gates.lstm_gates_backward)),

@@ -18,7 +18,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
 
         h      = N F prod(S)                  numbers of one state array
         tape   = T (kept + h)                 gates, cells and ys: kept = h kept_per_step in most cells
-        full   = tape + dxs + dz of the steps taken at once + each part's gradients + Winograd's weights
+        full   = tape + dxs + dz of the steps taken at once + each part's gradients + what is made of weights
                  + the largest of: a step of the gates, a map's weight gradient, dxs of the steps taken at once
         truncated    as full, with the dz of k2 steps, which further blocks may still reach
         checkpointed = ys, dxs, a state of each segment, and as full over `every` steps
@@ -34,8 +34,10 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
     frame = like(cell, shape[1:])
     parts = shares(frame, cell.macs(frame), small=bptt.STEP)
     clips = [part.stop - part.start for part in parts]
+    several = every is not None or int(cell.steps_at_once(like(cell, (T, clips[0], C, *S)))) < T
+    kept = weights_kept(cell, tuple(S), forward=every is not None, inputs=several)  # for all parts
     if every is None:
-        return sum(stored(cell, (T, n, C, *S), k2, len(parts) == 1) for n in clips)
+        return kept + sum(stored(cell, (T, n, C, *S), k2, len(parts) == 1) for n in clips)
     h, dxs = N * cell.features * prod(cell.input_map.out(tuple(S))), N * C * prod(S)
     lengths = {min(every, T), T % every or min(every, T)}  # the last segment may be shorter
     states = (ceil(T / every) - 1) * (cell.states - 1) + cell.states  # of the segments; the gradient of one
@@ -43,7 +45,7 @@ def peak(cell: TwoMapCell, shape: Shape, *, k2: int | None = None, every: int | 
         sum(stored(cell, (t, n, C, *S), None, len(parts) == 1, True) for n in clips) - t * dxs
         for t in lengths
     )
-    return T * (h + dxs) + states * h + part
+    return kept + T * (h + dxs) + states * h + part
 
 
 def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment: bool = False) -> int:
@@ -70,7 +72,7 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
     apart = type(cell).to_state_map is not TwoMapCell.to_state_map  # dz is more than what the maps take
     beside = at_once * len(cell.gates) * h if several and (k2 or apart) else 0
     weights = patches_of_w(cell, shape, at_once, alone, segment) + (at_once * h if several and segment else 0)
-    inputs = patches_of_x(cell, shape, at_once)
+    inputs = patches_of_x(cell, shape, at_once, first=at_once == T and not segment)
     sizes = [int(a.size) for a in cell.params.values()]
     if segment and not cell.kernel:
         weights += max(sizes)  # on its way to those of the segments before
@@ -85,5 +87,4 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
         + (0 if k2 is None else 2 * states)  # gradients of the last state, and of all others: zeros
         + max(step, states + beside + max(weights, inputs))
         + sum(sizes)
-        + weights_kept(cell, tuple(S))
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ..backend import Array
 from ..cells.base import TwoMapCell
 from ..cells.maps import ConvMap
-from ..ops.conv import block_sizes, lowering_of, mirrored, steps_at_a_time, weight_block_sizes
+from ..ops.conv import block_sizes, flipped_shape, lowering_of, steps_at_a_time, way_back, weight_block_sizes
 from ..ops.lowering import Im2col, Lowering
 from ..ops.windows import Geometry, Window, padded_sizes
 from ..parallel import shares
@@ -36,28 +36,25 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
             sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
             n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))
             block = n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums)
-            as_w = type(lowering) is not Im2col and max(int(w.size), lowering.size)  # as w lies
+            as_w = type(lowering) is not Im2col and int(w.size)  # as w lies
             needed += max(block, n * (lowering.size + as_w))
         found.append(needed)
     return max(found)
 
 
-def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int) -> int:
+def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int, first: bool = False) -> int:
     """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most.
 
-    The maps of the state take one step at a time.
+    The maps of the state take one step at a time. When the input's map is read `first`, its weights are turned around.
     """
     found = [0]
     for geometry, _, w, of_x, _ in convolutions(cell, shape[3:]):
         clips = shape[1] * (steps if of_x else 1)
-        as_forward = turned(geometry, w)
-        if as_forward:  # a convolution of dz
-            geometry, w = mirrored(geometry), np.swapaxes(w, 0, 1)
-        lowering = lowering_of(w, w.shape, geometry, 1)
-        lowering = lowering if as_forward else lowering.back
-        own = int(w.size) + lowering.size if as_forward else 0
-        blocks = block_sizes(like(cell, (clips, w.shape[1], *geometry.sizes)), geometry, lowering)
-        found.append(own + held(lowering, blocks, clips, geometry, w.shape[1], room=not as_forward))
+        mirror, lowering = back_to_x(geometry, w)
+        shape_of_dz = (clips, w.shape[0] if mirror else w.shape[1], *(mirror or geometry).sizes)
+        blocks = block_sizes(like(cell, shape_of_dz), mirror or geometry, lowering)
+        own = lowering.size if mirror and of_x and first else 0
+        found.append(own + held(lowering, blocks, clips, mirror or geometry, shape_of_dz[1], room=not mirror))
     return max(found)
 
 
@@ -71,7 +68,7 @@ def held(
 ) -> int:
     """Numbers that a block of so many samples and rows needs, of which there may be fewer: padded, then unfolded."""
     samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
-    pads = lowering.around if room else lowering.pads
+    pads = lowering.back.around if room else lowering.pads
     padded = (
         samples * channels * prod(padded_sizes(geometry._replace(pads=pads)))
         if pads and any(map(any, pads))
@@ -82,15 +79,24 @@ def held(
     return padded + (samples * lowering.held(strip, 1) if room else lowering.held(strip, samples))
 
 
-def weights_kept(cell: TwoMapCell, sizes: Shape) -> int:
-    """Numbers of what Winograd's transforms make of the weights, which stays for the length of a scan."""
-    found = convolutions(cell, sizes)
-    return sum(f.lowering.size for f in found if f.lowering.size > f.w.size and not turned(f.geometry, f.w))
+def weights_kept(cell: TwoMapCell, sizes: Shape, forward: bool, inputs: bool) -> int:
+    """Numbers of what is made of the weights and stays on the way back: turned around for dh, and for the `inputs`.
+
+    Where a segment is scanned again meanwhile, those of the way `forward` too, which Winograd's transforms make.
+    """
+    kept = 0
+    for geometry, lowering, w, of_x, _ in convolutions(cell, sizes):
+        mirror, back = back_to_x(geometry, w)
+        kept += back.size if mirror and (inputs or not of_x) else 0
+        kept += lowering.size if forward and lowering.size > w.size else 0
+    return kept
 
 
-def turned(geometry: Geometry, w: Array) -> bool:
-    """Whether the way back to x is a convolution with the weights turned around, made anew each time."""
-    return set(geometry.stride) == {1} and len(w) <= 2 * w.shape[1]
+def back_to_x(geometry: Geometry, w: Array) -> tuple[Geometry | None, Lowering]:
+    """Where dx is a convolution of dz, its geometry; and its lowering."""
+    if mirror := way_back(w, w.shape, geometry, 1):
+        return mirror, lowering_of(w, flipped_shape(w.shape, 1), mirror, 1)
+    return None, lowering_of(w, w.shape, geometry, 1).back
 
 
 class Convolution(NamedTuple):

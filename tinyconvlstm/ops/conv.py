@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, partial, reduce
+from math import prod
 from typing import NamedTuple, TypeVar
 
 from ..backend import Array, array_module, backend_name, check_dtypes
@@ -25,9 +26,10 @@ from ..parallel import SMALL, cuts, inside_a_part, run_parts, settle, shares
 from .dilated import Dilated, in_two
 from .lowering import Im2col, Lowering, frames_of, made_of
 from .overlapping import Overlapping, pays
-from .tiled import FEW, Tiled
+from .tiled import FEW, SMALL_IMAGE, Tiled
 from .windows import Geometry, Sizes, Window, crop, frame, pad, placed, strips
-from .winograd import SMALL_IMAGE, Winograd, transformed_axes
+from .winograd import Winograd
+from .winograd import pays as saves_products
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
@@ -130,18 +132,21 @@ def correlate(
     groups: int = 1,
     plus: Array | None = None,
     out: Array | None = None,
+    turned: bool = False,
 ) -> Array:
     """y (N, F, *S_out) = W im2col(x) + plus, strip by strip, however `lowering_of` computes a strip.
 
     `plus` is a bias (F,) or an array like y; y is written to `out`, an array without gaps, if that is given.
+    Where w is `turned`, it is the `flipped` one that counts.
     """
     if not geometry.kernel and groups == 1:
         y = (w @ x.T).T  # one product for the whole batch; this way round BLAS is up to twice as fast
         return copied(y if plus is None else add_in_place(y, plus), out)
-    xp, lowering = array_module(x), lowering_of(x, w.shape, geometry, groups)
-    weights = made_of(w, lowering, lowering.weights)
+    xp, w_shape = array_module(x), flipped_shape(w.shape, groups) if turned else w.shape
+    lowering, features = lowering_of(x, w_shape, geometry, groups), w_shape[0]
+    weights = made_of(w, (lowering, turned), lambda w: lowering.weights(flipped(w, groups) if turned else w))
     kind = xp.result_type(x, w) if plus is None else xp.result_type(x, w, plus)
-    shape = (len(x), groups, len(w) // groups, geometry.positions)
+    shape = (len(x), groups, features // groups, geometry.positions)
     y = xp.empty(shape, dtype=kind) if out is None else out.reshape(shape)
     bias = plus is not None and plus.ndim == 1
     if plus is not None:
@@ -150,15 +155,14 @@ def correlate(
     def part(clips: slice) -> None:
         samples, strip_rows = block_sizes(x, geometry, lowering)
         for block in cuts(clips, samples):
-            padded = pad(x[block], lowering.pads)
+            padded = padded_for(lowering, x[block])
             for strip, where, positions in strips(geometry, strip_rows):
                 y_strip = y[block, ..., positions]
-                lowering.forward(weights, padded[where], strip, y_strip)
-                if plus is not None:
-                    y_strip += plus if bias else plus[block, ..., positions]  # while it is in the cache
+                more = plus if plus is None or bias else plus[block, ..., positions]
+                lowering.forward(weights, *seen(lowering, padded, strip, where), y_strip, more)
 
     in_parts(part, x, len(x) * w.size * geometry.positions * lowering.work)
-    return y.reshape(len(x), len(w), *geometry.out)
+    return y.reshape(len(x), features, *geometry.out)
 
 
 def correlate_adjoint_x(
@@ -168,12 +172,10 @@ def correlate_adjoint_x(
     if not geometry.kernel and groups == 1:
         return copied((w.T @ dy.T).T, out)
     xp = array_module(dy)
-    if set(geometry.stride) == {1} and w.shape[0] // groups <= 2 * w.shape[1]:
-        mirror = mirrored(geometry)
-        if min(map(min, mirror.pads)) >= 0:  # the patches of dY are the smaller ones
-            if out is None or out.flags.c_contiguous:
-                return correlate(dy, flipped(w, groups), mirror, groups, out=out)
-            return copied(correlate(dy, flipped(w, groups), mirror, groups), out)
+    if mirror := way_back(dy, w.shape, geometry, groups):
+        if out is None or out.flags.c_contiguous:
+            return correlate(dy, w, mirror, groups, out=out, turned=True)
+        return copied(correlate(dy, w, mirror, groups, turned=True), out)
     lowering = lowering_of(dy, w.shape, geometry, groups).back
     weights = made_of(w, lowering, lowering.weights)
     dy = dy.reshape(len(dy), groups, len(w) // groups, geometry.positions)
@@ -229,12 +231,11 @@ def correlate_adjoint_w_steps(dys: Array, xs: Array, geometry: Geometry, groups:
     def part(steps: slice, clips: slice) -> Array:
         dweights = None
         for block in cuts(clips, samples):
-            padded = pad(frames_of(xs[steps, block]), lowering.pads)  # (T * n, C, ...)
-            padded = padded.reshape(steps.stop - steps.start, -1, *padded.shape[1:])
+            padded = padded_for(lowering, frames_of(xs[steps, block]))  # (T * n, C, ...)
+            padded = padded.reshape(steps.stop - steps.start, block.stop - block.start, *padded.shape[1:])
             for strip, where, positions in strips(geometry, strip_rows):
-                more = lowering.backward_w(
-                    dys[steps, block, ..., positions], padded[(slice(None), *where)], strip
-                )
+                own = seen(lowering, padded, strip, (slice(None), *where))
+                more = lowering.backward_w(dys[steps, block, ..., positions], *own)
                 dweights = more if dweights is None else add_in_place(dweights, more)
                 del more  # before the next one is made
         return dweights
@@ -259,6 +260,35 @@ def copied(x: Array, out: Array | None) -> Array:
         return x
     out[...] = x
     return out
+
+
+def padded_for(lowering: Lowering, x: Array) -> Array:
+    """x (N, C, *S) with what must lie around it."""
+    return x if lowering.pads is None else pad(x, lowering.pads)
+
+
+def seen(lowering: Lowering, x: Array, strip: Geometry, where: tuple[slice, ...]) -> tuple[Array, Geometry]:
+    """What a lowering reads of a padded x for a strip, and the strip as it lies there."""
+    return (x, placed(strip, where)) if lowering.pads is None else (x[where], strip)
+
+
+def way_back(dy: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Geometry | None:
+    """Where dx is a convolution of dY with the kernel `flipped`: its geometry; None where col2im gives dx.
+
+    So it is where fewer products serve for that, or dY has fewer patches than x.
+    """
+    if not geometry.kernel or set(geometry.stride) != {1} or not prod(geometry.sizes) * geometry.positions:
+        return None
+    mirror, shape = mirrored(geometry), flipped_shape(w_shape, groups)
+    if min(map(min, mirror.pads)) < 0:
+        return None
+    fewer = isinstance(lowering_of(dy, shape, mirror, groups), Winograd)
+    return mirror if fewer or w_shape[0] // groups <= 2 * w_shape[1] else None
+
+
+def flipped_shape(w_shape: Sizes, groups: int) -> Sizes:
+    """The shape of `flipped` weights."""
+    return (w_shape[1] * groups, w_shape[0] // groups, *w_shape[2:])
 
 
 def flipped(w: Array, groups: int = 1) -> Array:
@@ -294,9 +324,9 @@ def add_in_place(a: Array, b: Array) -> Array:
 def lowering_of(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Lowering:
     """How to convolve: with fewer products or fewer copies where that pays, by plain im2col otherwise.
 
-    A GPU has its own kernels for im2col; half precision has no digits to spare.
+    A GPU has its own kernels for im2col; half precision has no digits to spare, and BLAS no long doubles.
     """
-    plain = like.dtype.char not in "fdgFDG" or backend_name(like) == "cupy"
+    plain = like.dtype.char not in "fdFD" or backend_name(like) == "cupy"
     return chosen(geometry, w_shape, groups, plain or _plain.get())
 
 
@@ -322,12 +352,12 @@ def chosen(geometry: Geometry, w_shape: Sizes, groups: int, plain: bool) -> Lowe
     features, channels = w_shape[:2]
     if groups > 1 and channels <= FEW >= features // groups and geometry.positions >= SMALL_IMAGE:
         return Tiled(geometry, w_shape, groups)
+    if groups == 1 and saves_products(geometry, features, channels):
+        return Winograd(geometry, features, channels)
     if len(geometry.out) > 1 and geometry.stride[0] == 1 < geometry.dilation[0]:
         inner = chosen(in_two(geometry), (*w_shape[:3], 1, *w_shape[3:]), groups, plain)
-        if isinstance(inner, Overlapping) or (isinstance(inner, Winograd) and 0 in inner.axes):
+        if isinstance(inner, Overlapping):
             return Dilated(geometry, inner)
-    if axes := transformed_axes(geometry, features, channels) if groups == 1 else ():
-        return Winograd(geometry, features, channels, axes)
     if pays(geometry, features // groups, channels):
         return Overlapping(geometry, w_shape, groups)
     return Im2col(geometry, w_shape, groups)
@@ -371,11 +401,12 @@ def weight_block_sizes(
 
 
 def steps_at_a_time(x: Array, geometry: Geometry, lowering: Lowering, blocks: tuple[int, int]) -> int:
-    """How many steps' patches of dW stand side by side: those that fill four times PATCH_BYTES."""
+    """How many steps' patches and dW's stand side by side: those that fill four times PATCH_BYTES."""
     height = geometry.out[0] if geometry.out else 1
     positions = min(blocks[0], len(x)) * min(blocks[1], height) * geometry.positions // height
     room = 4 * PATCH_BYTES[backend_name(x) or "numpy"]
-    return max(1, int(room // max(1, positions * lowering.numbers * x.dtype.itemsize)))
+    numbers = positions * lowering.numbers + lowering.size
+    return max(1, int(room // max(1, numbers * x.dtype.itemsize)))
 
 
 def check_conv(x: Array, w: Array, b: Array | None, window: Window | None, groups: int) -> Geometry:

@@ -11,21 +11,21 @@ Source: Holschneider et al. 1989 (the "a trous" algorithm); Yu & Koltun 2016, ar
 from __future__ import annotations
 
 from ..backend import Array, array_module
-from .lowering import Lowering
+from .lowering import Im2col
 from .windows import Geometry, Pads
 
 
 class Dilated:
     """A lowering of one axis more, given the first axis in two: `lowering.Lowering` tells what the methods do."""
 
-    def __init__(self, geometry: Geometry, inner: Lowering) -> None:
+    def __init__(self, geometry: Geometry, inner: Im2col) -> None:
         self.inner, self.d, self.kernel = inner, geometry.dilation[0], geometry.kernel
         self.numbers, self.size, self.features = inner.numbers, inner.size, inner.features
         self.room, self.work, self.multiple = inner.room, inner.work, inner.multiple * self.d
         self.back: Dilated = self if inner.back is inner else Dilated(geometry, inner.back)
         before, size = geometry.pads[0][0], geometry.sizes[0]
         behind = max(0, self.rows(geometry) - size - before)  # rows behind the last window are not read
-        self.pads = ((before, behind), *self.inner.pads[2:])
+        self.pads = ((before, behind), *geometry.pads[1:])
         self.around: Pads | None = (self.pads[0], *((0, 0) for _ in geometry.sizes[1:]))
 
     def weights(self, w: Array) -> Array:
@@ -37,15 +37,17 @@ class Dilated:
         dw = self.inner.weights_adjoint(dweights)
         return dw.reshape(*dw.shape[:3], *self.kernel)
 
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
         """y, whose last images may lack their last row."""
         inner, p = in_two(strip), y.shape[-1]
         whole = y
         if p < inner.positions:
             whole = array_module(y).empty((*y.shape[:-1], inner.positions), dtype=y.dtype)
-        self.inner.forward(weights, self.split(x, strip), inner, whole)
+        self.inner.forward(weights, self.split(x, strip), inner, whole, None)
         if whole is not y:
             y[...] = whole[..., :p]
+        if plus is not None:
+            y += plus
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += what dy says of it, seen as two axes."""

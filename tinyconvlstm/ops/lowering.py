@@ -26,8 +26,6 @@ class Lowering(Protocol):
     `weights` stand for w in all of them; a strip's geometry says which windows of x it holds.
     """
 
-    pads: Pads  # what must lie around x
-    around: Pads | None  # and around dx on the way back, which then holds zeros; None: nothing
     numbers: int  # made and read again for every position of y
     features: int  # F
     size: int  # of the weights
@@ -36,7 +34,12 @@ class Lowering(Protocol):
     room: int  # how many times PATCH_BYTES a block takes: where a strip is many calls, a larger one pays
 
     @property
-    def back(self) -> Lowering:
+    def pads(self) -> Pads | None:
+        """What must lie around x; None: nothing, and strips are `placed` in x as it is."""
+        ...
+
+    @property
+    def back(self) -> WayBack:
         """The lowering that goes back to x: mostly this one."""
         ...
 
@@ -48,14 +51,10 @@ class Lowering(Protocol):
         """dw (T, F, C / groups, *K) from dweights (T, B, R, F / groups), R and F exchanged."""
         ...
 
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
-        """Write the strip of y (n, groups, F / groups, p) that the padded x (n, C, ...) gives."""
-        ...
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
+        """Write the strip of y (n, groups, F / groups, p) that the padded x (n, C, ...) gives.
 
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
-        """Add to dx (n, C, *S), with zeros `around` it, what a strip dy (n, groups, F / groups, p) says of it.
-
-        A fresh dx may hold anything, and is written.
+        `plus`, like y or a bias (groups, F / groups, 1), is added while the strip is in the cache.
         """
         ...
 
@@ -65,6 +64,19 @@ class Lowering(Protocol):
 
     def held(self, strip: Geometry, samples: int) -> int:
         """Numbers that `backward_w` holds at its peak for a step, its result apart."""
+        ...
+
+
+class WayBack(Lowering, Protocol):
+    """A lowering that goes back to x."""
+
+    around: Pads | None  # what must lie around dx, which then holds zeros; None: nothing
+
+    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
+        """Add to dx (n, C, *S), with zeros `around` it, what a strip dy (n, groups, F / groups, p) says of it.
+
+        A fresh dx may hold anything, and is written.
+        """
         ...
 
 
@@ -105,7 +117,8 @@ class Im2col:
     around: Pads | None = None
 
     def __init__(self, geometry: Geometry, w_shape: Sizes, groups: int = 1) -> None:
-        self.kernel, self.pads, self.groups = geometry.kernel, geometry.pads, groups
+        self.kernel, self.groups = geometry.kernel, groups
+        self.pads: Pads | None = geometry.pads
         self.features, self.channels = w_shape[0], w_shape[1] * groups
         self.numbers = self.channels * geometry.taps
         self.size = prod(w_shape)
@@ -120,10 +133,12 @@ class Im2col:
         steps, groups, _, features = dweights.shape
         return dweights.swapaxes(2, 3).reshape(steps, groups * features, -1, *self.kernel)
 
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
-        """y = W im2col(x)."""
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
+        """y = W im2col(x) + plus."""
         cols = columns(x, strip)  # (n, C * K, p)
         matmul(weights, cols.reshape(len(cols), *weights.shape[::2], -1), out=y)
+        if plus is not None:
+            y += plus
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += col2im(W^T dy)."""

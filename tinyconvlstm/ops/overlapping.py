@@ -66,7 +66,7 @@ class Overlapping(Im2col):
         dw = dweights.reshape(steps, groups, first, -1, prod(others), features)
         return dw.transpose(0, 1, 5, 3, 2, 4).reshape(steps, groups * features, -1, *self.kernel)
 
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
         """For every row of the output (m, R) @ (R, columns), m features and so many columns at a time."""
         xp, (groups, features, size) = array_module(x), weights.shape
         height, across = strip.out[0], prod(strip.out[1:])
@@ -79,9 +79,11 @@ class Overlapping(Im2col):
             (len(x), groups, height, 1, across // columns, size, columns),
             (sample, group, strip.stride[0] * row, 0, columns * item, line, item),
         )
-        y = y.reshape(len(x), groups, features // m, m, height, across // columns, columns)
+        pieces = y.reshape(len(x), groups, features // m, m, height, across // columns, columns)
         w = weights.reshape(groups, 1, features // m, 1, m, size)
-        xp.matmul(w, cols, out=y.transpose(0, 1, 4, 2, 5, 3, 6))
+        xp.matmul(w, cols, out=pieces.transpose(0, 1, 4, 2, 5, 3, 6))
+        if plus is not None:
+            y += plus
 
     def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
         """A product for every tap of the first axis, with rows that begin so much later."""

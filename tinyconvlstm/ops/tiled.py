@@ -23,6 +23,7 @@ from .products import divisors, matmul
 from .windows import Geometry, Pads, Sizes
 
 TILES = range(8, 17)  # outputs side by side
+SMALL_IMAGE = 64  # positions below which copies are too short to pay
 FEW = 2  # channels and features of a group up to which tiles pay
 
 
@@ -67,7 +68,7 @@ class Tiled:
         band = dweights.reshape(steps, groups * features, -1, *self.kernel[:-1], self.width, self.m)
         return reduce(array_module(band).add, self.diagonals(band))
 
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
         """Patches (p / m, R) times a band (R, m)."""
         cols, (*lead, _), across = self.patches(x[None], strip)[0], y.shape, strip.out[-1]
         if across % self.m:  # the last tile hangs over
@@ -77,6 +78,8 @@ class Tiled:
             y.reshape(*lead, -1, across)[...] = found[..., :across]
         else:
             matmul(cols[:, :, None], weights, out=y.reshape(*lead, -1, self.m))
+        if plus is not None:
+            y += plus
 
     def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
         """dx += col2im(sum_f dy_f band_f^T)."""

@@ -184,7 +184,7 @@ def strips(geometry: Geometry, rows: int) -> tuple[Strip, ...]:
 
 def placed(strip: Geometry, where: tuple[slice, ...]) -> Geometry:
     """A strip that begins at `where` in a padded input, laid over the whole input: its padding may be negative."""
-    begin = where[2].start if where else 0
+    begin = where[-1].start if where else 0
     if not begin:
         return strip
     (before, after), *others = strip.pads

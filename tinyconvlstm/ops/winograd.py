@@ -1,4 +1,4 @@
-"""Convolution with fewer multiplications: larger windows, and three small matrices.
+"""Convolution with fewer multiplications: tiles of outputs, and three small matrices.
 
 Two windows of 3 pixels that lie side by side share 2 of them; im2col copies and multiplies these twice.
 Toom and Cook's view: a convolution is a product of polynomials, and a product of degree J - 1 is known
@@ -14,265 +14,375 @@ J = m + k - 1 pixels under them, by J multiplications instead of m k:
 for finite points p_j. The point at infinity reads the highest coefficient: its row of G and its column
 of A^T have a single 1, at the end, and its row of B^T holds the coefficients of prod_l (x - p_l).
 
-So a tile of m outputs is a window of J pixels, one every m; its J values take the place of taps, each
-with a matrix product of its own. Several axes are transformed one after the other. On the others, im2col.
+A tile has J values on every axis, and each is a sum over channels of its own. So prod(J) matrix products over
+channels take the place of im2col's one over channels and taps: 36 multiplications for 16 outputs of a 3 x 3
+kernel, not 144. In between, arrays have channels last: one axis after the other meets its small matrix, in
+products with long rows. A dilation of d makes d interleaved images of an axis, with tiles of their own.
 
-Six points, 0, +-3/4, +-3/2 and infinity, serve kernels of 2 to 5 taps, by 6 products in place of 10 or 12.
-Points near 1 keep their powers small, and the rounding with them: in float32, root mean square errors are
-1.5 to 4 times those of im2col. A^T and B^T are exact in binary. (On the choice of points: Barabasz,
-Anderson, Soodhalter, Gregg 2020, arXiv 1803.10986.) A tile's outputs are computed together: a pixel that
-is not finite spoils all of them, and one that an output does not read may move its last bits.
+Six points, 0, +-3/4, +-3/2 and infinity, serve kernels of 2 to 4 taps; eight, 0, +-1/2, +-1, +-2 and infinity,
+those of 5. Points near 1 keep their powers small, and the rounding with them: in float32, root mean square errors
+are some 3 times those of im2col for 3 x 3 taps, 5 for 3 x 3 x 3, 12 for 5 x 5; what has more does without. A^T and
+B^T are exact in binary. (On the choice of points: Barabasz, Anderson, Soodhalter, Gregg 2020, arXiv 1803.10986.)
+Neighbouring outputs are computed together: a pixel that is not finite spoils its tile and those beside it in a row,
+and one that an output does not read may move its last bits.
 
 Sources: Winograd 1980, "Arithmetic complexity of computations", chapter V; Lavin & Gray 2016,
-arXiv 1509.09308, equations 7 and 8.
+arXiv 1509.09308, equations 7, 8 and, for two axes, 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, reduce
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backend import Array, array_module
-from .columns import add_columns, copied_first, patches, windows
-from .lowering import frames_of
-from .products import matmul
-from .windows import Geometry, Pads, Sizes, spans
+from ..parallel import cuts, run_parts, shares
+from .columns import strided
+from .lowering import Im2col
+from .products import LARGEST, divisors, small_kernels
+from .windows import Geometry, Pads, Sizes
 
-POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
-VALUES = len(POINTS) + 1  # J
-TAPS = range(2, 6)  # kernels that the points serve
-WORTH = 40  # multiplications to save for every number that the transforms move; measured
-PIECE = 1 << 14  # columns of a product with one of the small matrices
-SMALL_IMAGE = 64  # positions below which copies are too short to pay
+SIX = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
+EIGHT = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)
+POINTS: dict[int, tuple[float, ...]] = {1: (), 2: SIX, 3: SIX, 4: SIX, 5: EIGHT}  # by the number of taps
+NOISE = {
+    1: 1.0,
+    2: 1.7,
+    3: 1.7,
+    4: 1.7,
+    5: 3.5,
+}  # root mean square error in float32, beside im2col's, of an axis
+NOISIEST = 16  # and of all of them, at most
+WORTH = 62  # multiplications to save for every number that the transforms move; measured
+CALLS = 3000  # and, divided among the outputs of a sample, for the calls of Python
+ROWS = 9  # that a product takes longer than its rows, the tiles of a sample
+LARGE = 450_000  # numbers of weights that take one row more: they come from memory
+WIDE, NARROW = 64, 32  # features of a product that BLAS does in place: at most, and at least
+TILES = 64  # of such a product, about
+FEATURES = 128  # transformed at a time, about: what is made of them stays in the cache
+SPARE = 16  # numbers between channels: those of 2^n pixels would meet in the same places of the cache
+
+
+def values_of(k: int) -> int:
+    """J, the values of a tile on an axis with k taps. An axis with one tap stays as it is."""
+    return len(POINTS[k]) + 1
 
 
 def outputs_at_once(k: int) -> int:
     """m, outputs that J values give with k taps."""
-    return VALUES + 1 - k
+    return values_of(k) + 1 - k
 
 
 @lru_cache(maxsize=64)
 def toom_cook(k: int, dtype: str = "d") -> dict[str, Array]:
-    """The matrices of one axis with k taps: A^T (m, J), B^T (J, J), G (J, k), and their transposes."""
-    m, points = outputs_at_once(k), np.array(POINTS)
+    """The matrices of one axis with k taps: A^T (m, J), B^T (J, J), G (J, k), and the transposes of A^T and G."""
+    J, m, points = values_of(k), outputs_at_once(k), np.array(POINTS[k])
     others = [np.delete(points, j) for j in range(len(points))]
     scale = np.array([np.prod(p - rest) for p, rest in zip(points, others, strict=True)])  # N_j
-    a_t, b_t, g = np.zeros((m, VALUES)), np.zeros((VALUES, VALUES)), np.zeros((VALUES, k))
+    a_t, b_t, g = np.zeros((m, J)), np.zeros((J, J)), np.zeros((J, k))
     a_t[:, :-1], a_t[-1, -1] = points ** np.arange(m)[:, None], 1
     g[:-1], g[-1, -1] = points[:, None] ** np.arange(k) / scale[:, None], 1
     for row, roots in zip(b_t, [*others, points], strict=True):
-        row[: len(roots) + 1] = np.poly(roots)[::-1]
-    found = {"a_t": a_t, "a": a_t.T, "b_t": b_t, "b": b_t.T, "g": g, "g_t": g.T}
+        row[: len(roots) + 1] = np.atleast_1d(np.poly(roots))[::-1]
+    found = {"a_t": a_t, "a": a_t.T, "b_t": b_t, "g": g, "g_t": g.T}
     return {name: np.ascontiguousarray(matrix, dtype=dtype) for name, matrix in found.items()}
 
 
-def transformed_axes(geometry: Geometry, features: int, channels: int) -> Sizes:
-    """The axes to transform: those that can be, where enough products are saved; else none.
+class Axis(NamedTuple):
+    """How the outputs of an axis fall into tiles: with a dilation of d, those of d interleaved images."""
 
-    Never the last axis: its pixels lie side by side in memory, and are copied in long runs.
-    """
-    axes = tuple(
-        axis
-        for axis, k in enumerate(geometry.kernel[:-1])
-        if k in TAPS and geometry.stride[axis] == geometry.dilation[axis] == 1
-    )
-    if not axes or geometry.positions < SMALL_IMAGE:
-        return ()
-    taps = prod(geometry.kernel[axis] for axis in axes)
-    others = geometry.taps // taps
-    values = prod(  # computed for every output
-        VALUES * -(-geometry.out[axis] // outputs_at_once(geometry.kernel[axis])) / geometry.out[axis]
-        for axis in axes
-    )
-    saved = features * channels * others * (taps - values)
-    moved = (channels * others + features) * values
-    return axes if saved >= WORTH * moved else ()
+    taps: int  # k
+    dilation: int  # d
+    tiles: int  # of each image; the last may hang over
+    wide: int  # tiles of each image that are interpolated together
+
+    @property
+    def m(self) -> int:
+        """Outputs of a tile."""
+        return outputs_at_once(self.taps)
+
+    @property
+    def values(self) -> int:
+        """J, the values of a tile."""
+        return values_of(self.taps)
+
+    @property
+    def slots(self) -> int:
+        """Tiles of all images."""
+        return self.dilation * self.tiles
+
+    @property
+    def outputs(self) -> int:
+        """What the tiles hold."""
+        return self.slots * self.m
+
+
+@lru_cache(maxsize=1024)
+def axes_of(strip: Geometry) -> tuple[Axis, ...]:
+    """The axes of a strip, at least two: a single one gets one of a single pixel before it."""
+    found = [Axis(1, 1, 1, 1)] if len(strip.out) == 1 else []
+    for axis, (k, d, out) in enumerate(zip(strip.kernel, strip.dilation, strip.out, strict=True)):
+        d = d if k > 1 else 1
+        tiles = wide = -(-out // (d * outputs_at_once(k)))
+        if axis == len(strip.out) - 1:
+            wide = width(tiles, d * outputs_at_once(k))
+            tiles = -(-tiles // wide) * wide
+        found.append(Axis(k, d, tiles, wide))
+    return tuple(found)
+
+
+def width(tiles: int, outputs: int) -> int:
+    """How many tiles of so many outputs the `band` matrix takes: about 16 outputs, and few tiles that hang over."""
+
+    def cost(wide: int) -> float:  # measured
+        return -(-tiles // wide) * wide * (64 + outputs * wide + 256 / (outputs * wide))
+
+    return min(range(1, tiles + 1), key=cost)
+
+
+def pays(geometry: Geometry, features: int, channels: int) -> bool:
+    """Whether the transforms fit a convolution, and save more than they take."""
+    fits = all(s == 1 and k in POINTS for k, s in zip(geometry.kernel, geometry.stride, strict=True))
+    if not fits or geometry.taps == 1 or not geometry.positions:
+        return False
+    if prod(NOISE[k] for k in geometry.kernel) > NOISIEST:
+        return False
+    axes = axes_of(geometry)
+    tiles, products = prod(axis.slots for axis in axes), prod(axis.values for axis in axes)
+    rows = ROWS + products * features * channels / LARGE
+    values = products * tiles / geometry.positions  # for each output
+    saved = features * channels * (geometry.taps - values * (1 + rows / tiles))
+    return saved >= (WORTH + CALLS / geometry.positions) * (channels + features) * values
 
 
 class Winograd:
-    """J^a matrices, a = the number of axes transformed: `lowering.Lowering` tells what the methods do.
+    """prod(J) products: `lowering.Lowering` tells what the methods do.
 
-        R = C * prod(K of the other axes)       B = J^a
+        B = prod(J)        R = C        weights (B, F / f, C, f): f of the features at a time
 
-    Args:
-        geometry: of the convolution; stride and dilation 1 on the axes.
-        features, channels: F and C.
-        axes: spatial axes to transform, each with a kernel of TAPS.
+    Going back to x is a convolution too, with the kernel turned around (`conv.way_back`).
     """
 
-    room, work = 4, 1.0
-    around: Pads | None = None
+    room, work = 4, 0.2  # in two threads the calls of Python wait for one another
+    pads: Pads | None = None  # it takes x as it is
 
-    def __init__(self, geometry: Geometry, features: int, channels: int, axes: Sizes) -> None:
-        rank = len(geometry.kernel)
-        others = tuple(axis for axis in range(rank) if axis not in axes)
-        self.kernel, self.features, self.channels, self.axes = geometry.kernel, features, channels, axes
-        self.transformed = tuple(geometry.kernel[axis] for axis in axes)
-        self.values = VALUES ** len(axes)
-        self.rows = channels * prod(geometry.kernel[axis] for axis in others)
-        self.m = tuple(outputs_at_once(k) if axis in axes else 1 for axis, k in enumerate(geometry.kernel))
-        self.multiple = self.m[0]
-        self.pads = tuple(  # the last tile may hang over
-            (before, after + -n % m)
-            for (before, after), n, m in zip(geometry.pads, geometry.out, self.m, strict=True)
-        )
-        self.numbers = (self.rows + features) * self.values // prod(self.m)
-        self.size = self.values * features * self.rows
-        self.back = self
-        # axes of w (F, C, *K) as G reads them: (K.., F, C, the other K..)
-        self.w_order = (*(2 + axis for axis in axes), 0, 1, *(2 + axis for axis in others))
-        # axes of windows (T, n, C, *J, *tiles) as B^T reads them: (T, J.., C, n, *tiles)
-        self.x_order = (0, *range(3, 3 + rank), 2, 1, *range(3 + rank, 3 + 2 * rank))
-        # axes of outputs (T, *m, F, n, *tiles) as y holds them: (T, n, F, tile, m, tile, m, ...)
-        pairs = (i for axis in range(rank) for i in (rank + 3 + axis, 1 + axis))
-        self.y_order = (0, rank + 2, rank + 1, *pairs)
-
-    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array) -> None:
-        """y = A^T [(G w) (B^T d)], every sample by products of its own, whatever batch it stands in."""
-        values = matmul(weights, self.evaluated(x[:, None], strip))  # (n, J^a, F, tiles)
-        self.put(self.along_axes("a_t", values), y.reshape(len(y), -1, *strip.out))
-
-    def backward_x(self, weights: Array, dy: Array, strip: Geometry, dx: Array, fresh: bool) -> None:
-        """dx += the windows B (G w)^T A dy, added back."""
-        xp, dvalues = array_module(dy), self.spread(dy.reshape(len(dy), 1, -1, *strip.out))
-        dcols = matmul(weights.swapaxes(1, 2), dvalues)  # (n, J^a, R, tiles)
-        tiles, inner = tiled(strip, self.m, 1)
-        room = (len(dx) * self.values, self.channels, *inner.sizes)
-        dvalues = xp.empty(room, dtype=dcols.dtype)
-        add_columns(dvalues, dcols, inner, fresh=True)
-        dpixels = self.along_axes("b", dvalues.reshape(len(dx), self.values, -1))
-        sizes = (len(dx), 1, dx.shape[1], *tiles.kernel, *tiles.out)
-        dpixels = dpixels.reshape([sizes[axis] for axis in self.x_order])
-        add_columns(dx, dpixels.transpose(inverse(self.x_order)), tiles, fresh)
-
-    def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
-        """(B^T d) (A dy)^T, several samples side by side."""
-        dvalues = self.spread(dy.reshape(*dy.shape[:2], -1, *strip.out))
-        return matmul(self.evaluated(x, strip), dvalues.swapaxes(2, 3))
-
-    def held(self, strip: Geometry, samples: int) -> int:
-        """A dy and what it is made of; or, beside it, B^T d and what that is made of, or its columns."""
-        tiles, inner = tiled(strip, self.m, samples)
-        pixels: int = self.channels * samples * tiles.positions
-        columns = self.rows * inner.positions if inner.taps > 1 else 0
-        made = pixels + max(pixels, columns + self.channels * copied_first(inner))
-        hanging = prod(self.m) if any(n % m for n, m in zip(strip.out, self.m, strict=True)) else 0
-        spread: int = self.features * inner.positions * (self.values // VALUES * max(self.m) + hanging)
-        held: int = self.values * self.features * inner.positions + max(spread, self.values * made)
-        return held
+    def __init__(self, geometry: Geometry, features: int, channels: int) -> None:
+        axes = axes_of(geometry)
+        self.kernel, self.features, self.channels = geometry.kernel, features, channels
+        self.values = prod(axis.values for axis in axes)
+        self.wide = beside(features, channels, min(TILES, prod(axis.slots for axis in axes)))
+        self.at_once = max(1, FEATURES // self.wide) * self.wide
+        self.m = tuple(axis.m for axis in axes[-len(self.kernel) :])
+        self.multiple = self.m[0] * axes[-len(self.kernel)].dilation
+        self.numbers = (channels + min(features, self.at_once)) * self.values // prod(self.m)
+        self.size = self.values * features * channels
+        self.back = Im2col(geometry, (features, channels, *geometry.kernel))
 
     def weights(self, w: Array) -> Array:
-        """G w, (J^a, F, R)."""
-        taps = w.transpose(self.w_order).reshape(1, prod(self.transformed), -1)
-        return self.along_axes("g", taps).reshape(self.values, len(w), self.rows)
+        """G w, (prod(J), F / f, C, f)."""
+        xp, g = array_module(w), kronecker("g", self.kernel, w.real.dtype.char)
+        taps = w.reshape(-1, self.wide, self.channels, g.shape[1])
+        taps = taps.transpose(3, 0, 2, 1)  # (prod(K), F / f, C, f)
+        made = xp.empty((len(g), *taps.shape[1:]), dtype=w.dtype)
+
+        def part(some: slice) -> None:
+            xp.matmul(g, taps[:, some].reshape(len(taps), -1), out=made[:, some].reshape(len(g), -1))
+
+        run_parts(part, shares(made[0], g.size * self.features * self.channels), small=True)
+        return made
 
     def weights_adjoint(self, dweights: Array) -> Array:
         """G^T dweights, (T, F, C, *K)."""
-        steps, _, _, features = dweights.shape
-        taps = self.along_axes("g_t", dweights)
-        sizes, lie = (features, self.channels, *self.kernel), [axis for axis in self.w_order if axis]
-        taps = taps.reshape(steps, *(sizes[axis] for axis in lie), features)  # (T, K.., C, the other K.., F)
-        return taps.transpose(0, *(1 + axis for axis in inverse((*lie, 0))))
+        xp, (steps, _, *sizes) = array_module(dweights), dweights.shape
+        g_t = kronecker("g_t", self.kernel, dweights.real.dtype.char)
+        made = xp.empty((steps, len(g_t), *sizes), dtype=dweights.dtype)
 
-    def along_axes(self, name: str, x: Array) -> Array:
-        """One of `toom_cook`'s matrices on x (T, axes in turn, ...), along every transformed axis."""
-        lead = steps = len(x)
-        for k in self.transformed:
-            matrix = toom_cook(k, x.real.dtype.char)[name]
-            x = product(matrix, x.reshape(lead, matrix.shape[1], -1))
-            lead *= len(matrix)
-        return x.reshape(steps, lead // steps, -1)
+        def part(some: slice) -> None:
+            values = dweights[:, :, some].reshape(steps, g_t.shape[1], -1)
+            xp.matmul(g_t, values, out=made[:, :, some].reshape(steps, len(g_t), -1))
 
-    def evaluated(self, x: Array, strip: Geometry) -> Array:
-        """B^T d, and im2col on the other axes: (T, J^a, R, n * tiles), of padded frames (T, n, C, ...)."""
-        steps, samples = x.shape[:2]
-        tiles, inner = tiled(strip, self.m, samples)
-        pixels = windows(frames_of(x), tiles)  # (T * n, C, *J, *tiles), a view
-        pixels = pixels.reshape(steps, samples, *pixels.shape[1:]).transpose(self.x_order)
-        values = self.along_axes("b_t", pixels.reshape(steps, self.values, -1))
-        values = values.reshape(steps * self.values, self.channels, *inner.sizes)
-        return patches(values, inner).reshape(steps, self.values, self.rows, -1)
+        run_parts(part, shares(dweights[0, 0], steps * g_t.size * self.features * self.channels), small=True)
+        return made.transpose(0, 3, 2, 1).reshape(steps, *sizes[::-1], *self.kernel)
 
-    def put(self, outputs: Array, y: Array) -> None:
-        """Write outputs (n, m^a, F * tiles) into y (n, F, *out), tile beside tile."""
-        samples, features, *out = y.shape
-        tiles, whole = self.cover(out)
-        outputs = outputs.reshape(samples, *self.m, features, 1, *tiles).transpose(self.y_order)
-        if whole == out:
-            y.reshape(outputs.shape)[...] = outputs
-        else:  # the last tiles hang over
-            y[...] = outputs.reshape(samples, features, *whole)[(..., *map(slice, out))]
+    def forward(self, weights: Array, x: Array, strip: Geometry, y: Array, plus: Array | None) -> None:
+        """y = A^T [(G w) (B^T d)] + plus, every sample by products of its own, whatever batch it stands in."""
+        axes, n, out = axes_of(strip), len(x), strip.out
+        values = evaluated("b_t", under(x[None], strip), axes).reshape(self.values, n, -1, self.channels)
+        y = y.reshape(n, -1, *out)
+        if plus is not None:
+            plus = plus.reshape(y.shape if plus.ndim > 3 else (1, -1, *(1,) * len(out)))
+        for some in cuts(slice(0, self.features), self.at_once):
+            blocks = weights[:, None, some.start // self.wide : some.stop // self.wide]
+            more = None if plus is None else plus[:, some]
+            interpolated(multiplied(values, blocks), axes, y[:, some], more)
 
-    def spread(self, dy: Array) -> Array:
-        """A dy, (T, J^a, F, n * tiles), of dy (T, n, F, *out): the adjoint of A^T and `put`."""
-        steps, samples, features, *out = dy.shape
-        tiles, whole = self.cover(out)
-        if whole != out:
-            hanging = array_module(dy).zeros((steps, samples, features, *whole), dtype=dy.dtype)
-            hanging[(..., *map(slice, out))] = dy
-            dy = hanging
-        pairs = (size for pair in zip(tiles, self.m, strict=True) for size in pair)
-        parts = dy.reshape(steps, samples, features, *pairs).transpose(inverse(self.y_order))
-        values = self.along_axes("a", parts.reshape(steps, prod(self.m), -1))
-        return values.reshape(steps, self.values, features, -1)
+    def backward_w(self, dy: Array, x: Array, strip: Geometry) -> Array:
+        """(B^T d)^T (A dy), several samples side by side."""
+        axes, (steps, samples) = axes_of(strip), dy.shape[:2]
+        xp, dy = array_module(dy), dy.reshape(steps, samples, -1, *strip.out)
+        values, kind = evaluated("b_t", under(x, strip), axes).swapaxes(2, 3), xp.result_type(x, dy)
+        dweights = xp.empty((*values.shape[:3], self.features), dtype=kind)
+        for some in cuts(slice(0, self.features), self.at_once):
+            dvalues = evaluated("a", spread(dy[:, :, some], axes, kind), axes)
+            dvalues = dvalues.reshape(*dvalues.shape[:3], -1, self.wide).swapaxes(2, 3)
+            multiplied(values, dvalues, out=dweights[..., some])
+            del dvalues  # before the next features' are made
+        return dweights
 
-    def cover(self, out: list[int]) -> tuple[list[int], list[int]]:
-        """How many tiles a strip of so many outputs takes on every axis, and how many outputs those hold."""
-        tiles = [-(-size // m) for size, m in zip(out, self.m, strict=True)]
-        return tiles, [size * m for size, m in zip(tiles, self.m, strict=True)]
+    def held(self, strip: Geometry, samples: int) -> int:
+        """The values of x, beside what they or those of some features are made of."""
+        axes, some = axes_of(strip), min(self.features, self.at_once)
+        tiles = samples * prod(axis.slots for axis in axes)
+        pixels = [axis.outputs + axis.dilation * (axis.taps - 1) for axis in axes]
 
+        def made_of(sizes: list[int]) -> int:  # along the last axis
+            return samples * prod(sizes[:-1]) * axes[-1].values * axes[-1].slots
 
-def product(matrix: Array, x: Array) -> Array:
-    """matrix (I, J) @ x (T, J, n); a large n in pieces: else BLAS copies x, which takes as long as the product."""
-    n, pieces = x.shape[2], 1
-    while n // pieces > PIECE and n % (2 * pieces) == 0:
-        pieces *= 2
-    if pieces == 1:
-        return matrix @ x
-    xp = array_module(x)
-    y = xp.empty((len(x), len(matrix), n), dtype=xp.result_type(matrix, x))
-    x, out = (a.reshape(*a.shape[:2], pieces, -1).swapaxes(1, 2) for a in (x, y))
-    xp.matmul(matrix, x, out=out)
-    return y
-
-
-@lru_cache(maxsize=256)
-def tiled(strip: Geometry, m: Sizes, samples: int) -> tuple[Geometry, Geometry]:
-    """What Winograd makes of a strip: windows of J pixels, one every m, and im2col on the other axes.
-
-    Of the other axes, the first geometry takes every pixel. The second one finds (n, *tiles) as its
-    spatial axes: the samples of a strip, too, lie side by side.
-    """
-    ones = (1,) * len(m)
-    tiles = strip._replace(
-        kernel=tuple(VALUES if size > 1 else 1 for size in m),
-        stride=m,
-        dilation=ones,
-        out=tuple(
-            -(-n // size) if size > 1 else pixels
-            for n, size, pixels in zip(strip.out, m, spans(strip), strict=True)
-        ),
-    )
-
-    def beside(others: Sizes, transformed: Sizes = ones, first: int = 1) -> Sizes:
-        pairs = zip(m, transformed, others, strict=True)
-        return (first, *(own if size > 1 else other for size, own, other in pairs))
-
-    inner = Geometry(
-        sizes=(samples, *tiles.out),
-        kernel=beside(strip.kernel),
-        stride=beside(strip.stride),
-        pads=((0, 0),) * (len(m) + 1),
-        dilation=beside(strip.dilation),
-        out=beside(strip.out, tiles.out, samples),
-    )
-    return tiles, inner
+        of_x = self.channels * (made_of(pixels) + self.values * tiles)
+        of_dy = some * (made_of([axis.outputs for axis in axes]) + self.values * tiles)
+        return max(of_x, self.values * tiles * self.channels + of_dy)
 
 
 @lru_cache(maxsize=64)
-def inverse(order: Sequence[int]) -> Sizes:
-    """The order of axes that undoes `order`."""
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
+def kronecker(name: str, kernel: Sizes, dtype: str) -> Array:
+    """G or its transpose for the taps of all axes at once: (prod(J), prod(K)) or the other way round."""
+    found: Array = reduce(np.kron, (toom_cook(k, dtype)[name] for k in kernel))
+    return found
+
+
+def beside(features: int, channels: int, tiles: int) -> int:
+    """f, features of a product: so many that BLAS multiplies it where it lies."""
+    most = min(WIDE, LARGEST // (tiles * channels)) if small_kernels() else features
+    f = max(d for d in divisors(features) if d <= max(1, most))
+    return f if f >= NARROW else features
+
+
+def multiplied(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a (..., M, K) @ b (..., F / f, K, f), the columns side by side: (..., M, F)."""
+    xp, (blocks, _, f) = array_module(a), b.shape[-3:]
+    if out is None:
+        out = xp.empty((*a.shape[:-1], blocks * f), dtype=xp.result_type(a, b))
+    xp.matmul(a[..., None, :, :], b, out=out.reshape(*out.shape[:-1], blocks, f).swapaxes(-3, -2))
+    return out
+
+
+def under(x: Array, strip: Geometry) -> Array:
+    """The pixels of frames x (T, n, C, *S) that a strip reads, channels last."""
+    axes = axes_of(strip)[-len(strip.out) :]
+    sizes = tuple(axis.outputs + axis.dilation * (axis.taps - 1) for axis in axes)
+    return channels_last(x, sizes, strip.pads, x.dtype)
+
+
+def spread(dy: Array, axes: tuple[Axis, ...], dtype: Any) -> Array:
+    """dy (T, n, F, *S_out), channels last, with zeros where the last tiles hang over."""
+    axes = axes[3 - dy.ndim :]
+    return channels_last(dy, tuple(axis.outputs for axis in axes), ((0, 0),) * len(axes), dtype)
+
+
+def channels_last(x: Array, sizes: Sizes, pads: Pads, dtype: Any) -> Array:
+    """(T, n, *sizes, C) of frames x (T, n, C, *S), from so many pixels before them on; zeros where there is no x.
+
+    By way of a copy whose channels lie apart: strides of a page meet in the same place of the cache.
+    """
+    found = apart(array_module(x).zeros, x.shape[:3], sizes, dtype)
+    there, read = [], []
+    for wanted, size, (before, _) in zip(sizes, x.shape[3:], pads, strict=True):
+        first, stop = max(0, before), max(0, min(wanted, before + size))
+        there.append(slice(first, stop))
+        read.append(slice(first - before, max(first, stop) - before))
+    found[(..., *there)] = x[(..., *read)]
+    return array_module(x).ascontiguousarray(found.transpose(0, 1, *range(3, x.ndim), 2))
+
+
+def apart(make: Callable[..., Array], lead: Sizes, sizes: Sizes, dtype: Any) -> Array:
+    """An array (*lead, *sizes) with SPARE numbers behind each of the `lead`."""
+    n = prod(sizes)
+    return make((*lead, n + SPARE), dtype=dtype)[..., :n].reshape(*lead, *sizes)
+
+
+def evaluated(name: str, x: Array, axes: tuple[Axis, ...]) -> Array:
+    """B^T d or A dy: the values of frames x (T, n, *pixels, C) as matrices (T, prod(J), n * tiles, C).
+
+    Axis by axis from the last, each tile in a product with the matrix of that `name`:
+
+        (T, n, *pixels, J.., tiles.. C)  ->  (T, n, *pixels but of one axis, J J.., tiles tiles.. C)
+    """
+    xp, (T, n), C, kind = array_module(x), x.shape[:2], x.shape[-1], x.dtype
+    char = x.real.dtype.char
+    done = x.reshape(T, n, *(1,) * (len(axes) + 3 - x.ndim), *x.shape[2:-1], 1, C)
+    del x  # lest it stay beside all that is made of it
+    for axis in reversed(range(len(axes))):
+        (taps, d, t, _), m, k = axes[axis], axes[axis].m, 2 + axis
+        matrix, lead = toom_cook(taps, char)[name], done.shape[:k]
+        (values, length), (known, columns) = matrix.shape, done.shape[-2:]
+        *outer, row, value, number = done.strides
+        tiles = strided(  # d images, in each t tiles of J pixels, or of m of dy
+            done,
+            (*lead, t, d, known, length, columns),
+            (*outer, m * d * row, row, value, d * row, number),
+        )
+        if axis:
+            made = xp.empty((*lead, values, known, t, d, columns), dtype=kind)
+            into = made.transpose(*range(k), k + 2, k + 3, k + 1, k, k + 4)
+        else:
+            made = xp.empty((T, values, known, n, t, d, columns), dtype=kind)
+            into = made.transpose(0, 3, 4, 5, 2, 1, 6)
+        if len(matrix) > 1:
+            xp.matmul(matrix, tiles, out=into)
+        else:
+            into[...] = tiles
+        done = made.reshape(*lead, values * known, -1) if axis else made
+    return done.reshape(T, -1, n * prod(axis.slots for axis in axes), C)
+
+
+def interpolated(products: Array, axes: tuple[Axis, ...], y: Array, plus: Array | None) -> None:
+    """Write A^T of products (prod(J), n, tiles, F), and plus, to y (n, F, *S_out), axis by axis from the first.
+
+        (n, *outputs, J J.., tiles tiles.. F)  ->  (n, *outputs and of one axis more, J.., tiles.. F)
+
+    The last axis meets a `band` matrix, which puts the features first again.
+    """
+    xp, char, (n, F) = array_module(products), products.real.dtype.char, y.shape[:2]
+    *first, last = axes
+    done, whole, sizes = products.swapaxes(0, 1), [axis.outputs for axis in axes], y.shape[2:]
+    kind = products.dtype
+    del products  # lest it stay beside all that is made of it
+    for axis, (taps, d, t, _) in enumerate(first):
+        matrix, known = toom_cook(taps, char)["a_t"], prod(other.values for other in axes[axis + 1 :])
+        (m, values), lead, k = matrix.shape, (n, *whole[:axis]), 1 + axis
+        pieces = last.tiles // last.wide if axis == len(first) - 1 else 1
+        tiles = done.reshape(*lead, values, known, t, d, pieces, -1)
+        if m == values:  # a single tap
+            done = tiles.transpose(*range(k), k + 2, k, k + 3, k + 4, k + 1, k + 5)
+            continue
+        done = xp.empty((*lead, t, m, d, pieces, known, tiles.shape[-1]), dtype=kind)
+        source = tiles.transpose(*range(k), k + 2, k + 3, k + 4, k + 1, k, k + 5)
+        into = done.transpose(*range(k), k, k + 2, k + 3, k + 4, k + 1, k + 5)
+        xp.matmul(matrix, source, out=into)
+    matrix = band(last, char)
+    done = done.reshape(n, *whole[-len(sizes) : -1], -1, len(matrix), F)
+    done = done[(slice(None), *map(slice, sizes[:-1]))]  # but what hangs over
+    made = apart(xp.empty, (n, F), (*sizes[:-1], whole[-1]), kind)
+    into = made.reshape(*made.shape[:-1], -1, matrix.shape[1])
+    xp.matmul(done.swapaxes(-1, -2), matrix, out=into.transpose(0, *range(2, y.ndim), 1, y.ndim))
+    made = made[..., : sizes[-1]]
+    if plus is None:
+        y[...] = made
+    else:
+        xp.add(made, plus, out=y)
+
+
+@lru_cache(maxsize=256)
+def band(axis: Axis, dtype: str) -> Array:
+    """A of the tiles that are interpolated together, (J * tiles, outputs): d apart lie the outputs of one of them."""
+    matrix, d = toom_cook(axis.taps, dtype)["a"], axis.dilation
+    J, m = matrix.shape
+    found = np.zeros((J, axis.wide, d, axis.wide, m, d), dtype=dtype)
+    for tile in range(axis.wide):
+        for image in range(d):
+            found[:, tile, image, tile, :, image] = matrix
+    return found.reshape(J * axis.wide * d, -1)

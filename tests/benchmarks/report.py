@@ -210,13 +210,17 @@ def recurrent_macs(s: dict[str, Any]) -> int:
     return int(s["N"] * positions * 4 * s["F"] * taps * (s["T"] * s["C"] + (s["T"] - 1) * s["F"]))
 
 
-def products_of(cell: Any, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of a forward pass as they are made, by im2col or by Winograd's transforms."""
+def work_of(cell: Any, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a forward pass as they are made, and as many for each number that is copied or transformed.
+
+    As many as `winograd.WORTH` says.
+    """
     found = 0
     for geometry, low, w, *_ in convolutions(cell, shape[3:]):
         tile = getattr(low, "m", (1,) * len(geometry.out))
         tiles = math.prod(-(-n // m) for n, m in zip(geometry.out, tile, strict=True))
-        found += (shape[0] - (w is cell.params["w_h"])) * shape[1] * low.size * tiles
+        sample = low.size * tiles + winograd.WORTH * low.numbers * geometry.positions
+        found += (shape[0] - (w is cell.params["w_h"])) * shape[1] * sample
     return found
 
 
@@ -412,12 +416,12 @@ def growth(folder: Path) -> str:
             run()
             times.append(min(timed(run) for _ in range(3)))
             held.append(traced(run) / 1e6)
-            law.append(products_of(cell, shape))
+            law.append(work_of(cell, shape))
             formula.append(4 * peak(cell, shape) / 1e6)
         at = values.index(base[name])
         scale = times[at] / law[at]
         axis.loglog(values, [1e3 * t for t in times], "o-", color="#0072b2", label="time (ms)")
-        axis.loglog(values, [1e3 * scale * m for m in law], "--", color="#0072b2", label="as the products")
+        axis.loglog(values, [1e3 * scale * m for m in law], "--", color="#0072b2", label="as the work")
         axis.loglog(values, held, "s-", color="#d55e00", label="peak memory (MB)")
         axis.loglog(values, formula, ":", color="#d55e00", label="formula")
         axis.set_xticks(values, [str(v) for v in values])
@@ -430,6 +434,6 @@ def growth(folder: Path) -> str:
     figure.savefig(folder / "growth.png", dpi=110)
     return (
         "## How cost grows\n\nA ConvLSTM's forward and backward pass around T = 6, N = 4, C = F = 32, 32 x 32 pixels, 3 x 3, one size "
-        "changed at a time, on logarithmic axes. Time is predicted from the multiply-accumulates alone (those that Winograd's transforms leave), through the "
+        "changed at a time, on logarithmic axes. Time is predicted from the multiply-accumulates that are made, and some sixty for each number that is copied or transformed, through the "
         "middle point; memory by the formula of `summary()`, without fitting.\n\n![time and memory against each size](growth.png)"
     )

@@ -71,6 +71,7 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
     # the maps: dz side by side, where they do not lie so; of a segment, also what the state map read
     apart = type(cell).to_state_map is not TwoMapCell.to_state_map  # dz is more than what the maps take
     beside = at_once * len(cell.gates) * h if several and (k2 or apart) else 0
+    beside += at_once * cell.frames_beside * h if several else 0
     weights = patches_of_w(cell, shape, at_once, alone, segment) + (at_once * h if several and segment else 0)
     inputs = patches_of_x(cell, shape, at_once, first=at_once == T and not segment)
     sizes = [int(a.size) for a in cell.params.values()]

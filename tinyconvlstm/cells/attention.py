@@ -84,7 +84,6 @@ class InputAttentionLSTMCell(LSTMCell):
 
     input_map: ConvMap
     kept_per_step = 7  # i, f, g, o, c, tanh(c), tanh(a)
-
     frames_beside = 1  # h or tanh(a), as the maps of a read them
 
     def __init__(

@@ -106,8 +106,10 @@ class TwoMapCell(Cell):
     states: ClassVar[int]  # arrays of (N, F, *S) in the state
     kept_per_step: ClassVar[int]  # arrays of (N, F, *S) that a step makes and keeps, h apart
     room_per_step: ClassVar[int] = 8  # those that a backward step makes beside dz, at its peak
-    frames_beside: ClassVar[int] = 0  # and those that the gradients of its further maps lay side by side
     room_beside_map: ClassVar[int] = 6  # and those that it holds while the state map goes back
+    frames_beside: ClassVar[int] = (
+        0  # arrays of (N, F, *S) of every step that further maps' gradients lay side by side
+    )
 
     def __init__(
         self,

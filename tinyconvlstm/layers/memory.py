@@ -73,7 +73,7 @@ def stored(cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment:
     beside = at_once * len(cell.gates) * h if several and (k2 or apart) else 0
     beside += at_once * cell.frames_beside * h if several else 0
     weights = patches_of_w(cell, shape, at_once, alone, segment) + (at_once * h if several and segment else 0)
-    inputs = patches_of_x(cell, shape, at_once, first=at_once == T and not segment)
+    inputs = patches_of_x(cell, shape, at_once, turning=at_once == T and not segment)
     sizes = [int(a.size) for a in cell.params.values()]
     if segment and not cell.kernel:
         weights += max(sizes)  # on its way to those of the segments before

@@ -42,10 +42,10 @@ def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segm
     return max(found)
 
 
-def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int, first: bool = False) -> int:
+def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int, turning: bool = False) -> int:
     """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most.
 
-    The maps of the state take one step at a time. When the input's map is read `first`, its weights are turned around.
+    The maps of the state take one step at a time. While `turning` the input map's weights around, these count too.
     """
     found = [0]
     for geometry, _, w, of_x, _ in convolutions(cell, shape[3:]):
@@ -53,7 +53,7 @@ def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int, first: bool = False
         mirror, lowering = back_to_x(geometry, w)
         shape_of_dz = (clips, w.shape[0] if mirror else w.shape[1], *(mirror or geometry).sizes)
         blocks = block_sizes(like(cell, shape_of_dz), mirror or geometry, lowering)
-        own = lowering.size if mirror and of_x and first else 0
+        own = lowering.size if mirror and of_x and turning else 0
         found.append(own + held(lowering, blocks, clips, mirror or geometry, shape_of_dz[1], room=not mirror))
     return max(found)
 

@@ -28,13 +28,12 @@ from .lowering import Im2col, Lowering, frames_of, made_of
 from .overlapping import Overlapping, pays
 from .tiled import FEW, SMALL_IMAGE, Tiled
 from .windows import Geometry, Sizes, Window, crop, frame, pad, placed, strips
-from .winograd import Winograd
-from .winograd import pays as saves_products
+from .winograd import Winograd, saves_products
 
 PATCH_BYTES = {"numpy": 5 << 18, "cupy": 256 << 20}  # patches at a time: a core's own cache; a GPU's fill
 SHORTEST = 256  # positions of a strip
 PRODUCT = (
-    100_000  # multiply-accumulates a step, of which ten take longer than the calls of Python around them
+    100_000  # multiply-accumulates of a step: ten of it take longer than the calls of Python around them
 )
 Found = TypeVar("Found")
 _plain = ContextVar("im2col only", default=False)
@@ -272,7 +271,7 @@ def seen(lowering: Lowering, x: Array, strip: Geometry, where: tuple[slice, ...]
     return (x, placed(strip, where)) if lowering.pads is None else (x[where], strip)
 
 
-def way_back(dy: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Geometry | None:
+def way_back(like: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Geometry | None:
     """Where dx is a convolution of dY with the kernel `flipped`: its geometry; None where col2im gives dx.
 
     So it is where fewer products serve for that, or dY has fewer patches than x.
@@ -282,7 +281,7 @@ def way_back(dy: Array, w_shape: Sizes, geometry: Geometry, groups: int) -> Geom
     mirror, shape = mirrored(geometry), flipped_shape(w_shape, groups)
     if min(map(min, mirror.pads)) < 0:
         return None
-    fewer = isinstance(lowering_of(dy, shape, mirror, groups), Winograd)
+    fewer = isinstance(lowering_of(like, shape, mirror, groups), Winograd)
     return mirror if fewer or w_shape[0] // groups <= 2 * w_shape[1] else None
 
 

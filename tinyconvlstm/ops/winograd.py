@@ -49,14 +49,8 @@ from .windows import Geometry, Pads, Sizes
 SIX = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 EIGHT = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)
 POINTS: dict[int, tuple[float, ...]] = {1: (), 2: SIX, 3: SIX, 4: SIX, 5: EIGHT}  # by the number of taps
-NOISE = {
-    1: 1.0,
-    2: 1.7,
-    3: 1.7,
-    4: 1.7,
-    5: 3.5,
-}  # root mean square error in float32, beside im2col's, of an axis
-NOISIEST = 16  # and of all of them, at most
+# root mean square error of an axis in float32, beside im2col's, by the number of taps; of all axes, at most
+NOISE, NOISIEST = {1: 1.0, 2: 1.7, 3: 1.7, 4: 1.7, 5: 3.5}, 16
 WORTH = 62  # multiplications to save for every number that the transforms move; measured
 CALLS = 3000  # and, divided among the outputs of a sample, for the calls of Python
 ROWS = 9  # that a product takes longer than its rows, the tiles of a sample
@@ -144,8 +138,15 @@ def width(tiles: int, outputs: int) -> int:
     return min(range(1, tiles + 1), key=cost)
 
 
-def pays(geometry: Geometry, features: int, channels: int) -> bool:
-    """Whether the transforms fit a convolution, and save more than they take."""
+def saves_products(geometry: Geometry, features: int, channels: int) -> bool:
+    """Whether the transforms fit a convolution, and save more than they take.
+
+        v = prod(J) tiles / positions                values for each output
+        F C (prod(K) - v (1 + r / tiles))  >=  (WORTH + CALLS / positions) (C + F) v
+
+    Left, the multiplications that are saved for an output: with as many rows as a sample has tiles, a product takes the
+    time of r more. Right, what the numbers that are moved cost, in multiplications.
+    """
     fits = all(s == 1 and k in POINTS for k, s in zip(geometry.kernel, geometry.stride, strict=True))
     if not fits or geometry.taps == 1 or not geometry.positions:
         return False
@@ -174,7 +175,7 @@ class Winograd:
         axes = axes_of(geometry)
         self.kernel, self.features, self.channels = geometry.kernel, features, channels
         self.values = prod(axis.values for axis in axes)
-        self.wide = beside(features, channels, min(TILES, prod(axis.slots for axis in axes)))
+        self.wide = block_of_features(features, channels, min(TILES, prod(axis.slots for axis in axes)))
         self.at_once = max(1, FEATURES // self.wide) * self.wide
         self.m = tuple(axis.m for axis in axes[-len(self.kernel) :])
         self.multiple = self.m[0] * axes[-len(self.kernel)].dilation
@@ -254,7 +255,7 @@ def kronecker(name: str, kernel: Sizes, dtype: str) -> Array:
     return found
 
 
-def beside(features: int, channels: int, tiles: int) -> int:
+def block_of_features(features: int, channels: int, tiles: int) -> int:
     """f, features of a product: so many that BLAS multiplies it where it lies."""
     most = min(WIDE, LARGEST // (tiles * channels)) if small_kernels() else features
     f = max(d for d in divisors(features) if d <= max(1, most))

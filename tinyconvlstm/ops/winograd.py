@@ -168,7 +168,7 @@ class Winograd:
     Going back to x is a convolution too, with the kernel turned around (`conv.way_back`).
     """
 
-    room, work = 4, 0.2  # in two threads the calls of Python wait for one another
+    work = 0.2
     pads: Pads | None = None  # it takes x as it is
 
     def __init__(self, geometry: Geometry, features: int, channels: int) -> None:
@@ -179,6 +179,8 @@ class Winograd:
         self.at_once = max(1, FEATURES // self.wide) * self.wide
         self.m = tuple(axis.m for axis in axes[-len(self.kernel) :])
         self.multiple = self.m[0] * axes[-len(self.kernel)].dilation
+        # in two threads the calls of Python wait for one another; and a flat strip of a clip reads many frames twice
+        self.room = 4 if len(axes) < 3 else 12
         self.numbers = (channels + min(features, self.at_once)) * self.values // prod(self.m)
         self.size = self.values * features * channels
         self.back = Im2col(geometry, (features, channels, *geometry.kernel))

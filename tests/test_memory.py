@@ -49,6 +49,7 @@ CASES = {
     "2d, 7 x 7": (LSTMCell(32, 32, (7, 7)), (6, 4, 32, 32, 32)),
     "2d, dilated": (LSTMCell(48, 64, (3, 3), dilation=2, state_dilation=3), (8, 4, 48, 32, 32)),
     "3d": (LSTMCell(16, 16, (3, 3, 3)), (6, 4, 16, 8, 16, 16)),
+    "3d, large clips": (LSTMCell(16, 16, (3, 3, 3)), (4, 2, 16, 16, 24, 24)),
     "2d, peephole maps": (LSTMCell(16, 32, (5, 5), peephole="map", size=(32, 32)), (7, 4, 16, 32, 32)),
     "2d, odd": (LSTMCell(8, 32, (3, 3)), (11, 4, 8, 32, 32)),
     "2d, strided": (LSTMCell(64, 16, (5, 5), stride=2), (16, 4, 64, 16, 16)),

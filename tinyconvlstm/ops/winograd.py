@@ -58,6 +58,7 @@ LARGE = 450_000  # numbers of weights that take one row more: they come from mem
 WIDE, NARROW = 64, 32  # features of a product that BLAS does in place: at most, and at least
 TILES = 64  # of such a product, about
 FEATURES = 128  # transformed at a time, about: what is made of them stays in the cache
+CLIP = 1_300_000  # numbers made of a clip, beyond which its strips are high: it does not fit into 4 times PATCH_BYTES
 SPARE = 16  # numbers between channels: those of 2^n pixels would meet in the same places of the cache
 
 
@@ -179,9 +180,9 @@ class Winograd:
         self.at_once = max(1, FEATURES // self.wide) * self.wide
         self.m = tuple(axis.m for axis in axes[-len(self.kernel) :])
         self.multiple = self.m[0] * axes[-len(self.kernel)].dilation
-        # in two threads the calls of Python wait for one another; and a flat strip of a clip reads many frames twice
-        self.room = 4 if len(axes) < 3 else 12
         self.numbers = (channels + min(features, self.at_once)) * self.values // prod(self.m)
+        # in two threads the calls of Python wait for one another; and flat strips of a clip read many frames twice
+        self.room = 12 if len(axes) > 2 and self.numbers * geometry.positions > CLIP else 4
         self.size = self.values * features * channels
         self.back = Im2col(geometry, (features, channels, *geometry.kernel))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import numpy as np
@@ -89,6 +90,7 @@ def measured(cell, shape, *, k2=None, every=None):
         return scan_backward(cell, dys, None, tape)
 
     run()  # what is made once and kept is not counted
+    gc.collect()  # nor what others left, whose end may say something
     tracemalloc.start()
     run()
     held = tracemalloc.get_traced_memory()[1]

@@ -22,10 +22,17 @@ from tinyconvlstm import (
     set_threads,
 )
 from tinyconvlstm.cells import (
+    CandidateLSTMCell,
     ContextGateLSTMCell,
     ConvPeepholeLSTMCell,
     DeformableLSTMCell,
+    FGRCell,
+    InputAttentionLSTMCell,
+    InputGateAttentionLSTMCell,
     LayerNormLSTMCell,
+    LowRankLSTMCell,
+    NOGCell,
+    SeparableLSTMCell,
     VanillaLSTMCell,
 )
 from tinyconvlstm.layers import Recurrent
@@ -70,6 +77,15 @@ CASES = {
     "2d, large weights": (LSTMCell(96, 96, (3, 3)), (6, 2, 96, 16, 16)),
     "GRU, large weights": (GRUCell(96, 96, (3, 3)), (6, 2, 96, 20, 18)),
     "RNN, large weights": (RNNCell(128, 128, (5, 5)), (6, 2, 128, 16, 16)),
+    "one tap": (GRUCell(32, 8, (1, 1)), (19, 4, 32, 16, 28)),
+    "few steps": (NOGCell(12, 8, (5, 5)), (5, 8, 12, 36, 23)),
+    "gate recurrence": (FGRCell(4, 16, (5, 5)), (11, 6, 4, 22, 18)),
+    "candidate": (CandidateLSTMCell(4, 32, (3,)), (16, 2, 4, 124)),
+    "separable": (SeparableLSTMCell(32, 8, (3, 3)), (20, 2, 32, 40, 37)),
+    "low rank": (LowRankLSTMCell(16, 16, (5, 5), rank=4), (12, 4, 16, 24, 24)),
+    "attention to the input": (InputAttentionLSTMCell(12, 8, (3, 3)), (7, 2, 12, 18, 33)),
+    "attention in a gate": (InputGateAttentionLSTMCell(1, 48, (3, 3)), (5, 4, 1, 18, 24)),
+    "deformable, many features": (DeformableLSTMCell(4, 48, (5,)), (15, 2, 4, 307)),
     "2d, blocks that meet": (LSTMCell(16, 32, (5, 5)), (11, 2, 16, 32, 32)),
 }
 

@@ -84,7 +84,7 @@ class InputAttentionLSTMCell(LSTMCell):
 
     input_map: ConvMap
     kept_per_step = 7  # i, f, g, o, c, tanh(c), tanh(a)
-    frames_beside = 1  # h or tanh(a), as the maps of a read them
+    step_by_step = ("w_x",)
 
     def __init__(
         self,
@@ -119,9 +119,14 @@ class InputAttentionLSTMCell(LSTMCell):
         return super().macs_per_position + sum(m.cost(self.params) for m in maps) + self.channels
 
     @property
-    def dz_blocks(self) -> int:
+    def dz_blocks(self) -> float:
         """Four gates, a, and the frame's and the scores' gradients in blocks of F channels."""
-        return 5 + -(-(self.channels + 1) // self.features)
+        return 5 + (self.channels + 1) / self.features
+
+    @property
+    def frames_beside(self) -> float:  # type: ignore[override]
+        """dz of the gates, and A . x; or what the other maps read."""
+        return 4 + max(1, self.channels / self.features)
 
     def step_kept(self, sizes: tuple[int, ...]) -> int:
         """Also A . x and A."""

@@ -57,6 +57,10 @@ class AttentionGateLSTMCell(ContextGateLSTMCell):
         """Both convolutions, and that of the scores."""
         return super().macs_per_position + self.score_map.cost(self.params)
 
+    def products(self) -> list[tuple[str, Array, bool]]:
+        """Of w_z, which each step takes for itself, one step's at a time."""
+        return [(name, w, together and name != "w_z") for name, w, together in super().products()]
+
     def step_kept(self, sizes: tuple[int, ...]) -> int:
         """Also the place of each channel's largest score."""
         return super().step_kept(sizes) + self.features

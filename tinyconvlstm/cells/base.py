@@ -104,12 +104,11 @@ class TwoMapCell(Cell):
 
     gates: ClassVar[tuple[str, ...]]  # names of the blocks of F channels that the maps produce
     states: ClassVar[int]  # arrays of (N, F, *S) in the state
-    kept_per_step: ClassVar[int]  # arrays of (N, F, *S) that a step makes and keeps, h apart
+    kept_per_step: float  # arrays of (N, F, *S) that a step makes and keeps, h apart
     room_per_step: ClassVar[int] = 8  # those that a backward step makes beside dz, at its peak
     room_beside_map: ClassVar[int] = 6  # and those that it holds while the state map goes back
-    frames_beside: ClassVar[int] = (
-        0  # arrays of (N, F, *S) of every step that further maps' gradients lay side by side
-    )
+    frames_beside: float = 0  # those of every step that the state's maps lay side by side for their gradients
+    step_by_step: ClassVar[tuple[str, ...]] = ()  # weights that read the input within a step
 
     def __init__(
         self,
@@ -166,7 +165,7 @@ class TwoMapCell(Cell):
 
     def step_kept(self, sizes: tuple[int, ...]) -> int:
         """Numbers that one step of one clip makes and keeps, h apart."""
-        return prod(sizes) * self.features * self.kept_per_step
+        return round(prod(sizes) * self.features * self.kept_per_step)
 
     def step_room(self, sizes: tuple[int, ...]) -> int:
         """Numbers that a backward step of one clip makes beside dz, at its gates' peak."""
@@ -181,7 +180,7 @@ class TwoMapCell(Cell):
         return [(name, w, True) for name, w in self.params.items()]
 
     @property
-    def dz_blocks(self) -> int:
+    def dz_blocks(self) -> float:
         """Blocks of F channels in the dz of a step."""
         return len(self.gates)
 

@@ -117,6 +117,12 @@ class CandidateLSTMCell(TwoMapCell):
         dz = xp.concatenate([dz_ifg, dz_o], axis=1)
         return dz, CandidateState(xp.zeros_like(dc), dc * f, dg_prev), {}
 
+    def products(self) -> list[tuple[str, Array, bool]]:
+        """w_h in two: its rows for i, f, g, and those for o."""
+        w_h, F = self.params["w_h"], self.features
+        others = [product for product in super().products() if product[0] != "w_h"]
+        return [*others, ("w_h", w_h[: 3 * F], False), ("w_h", w_h[3 * F :], False)]
+
     def state_backward(self, dzs: Sequence[Array], steps: Sequence[CandidateSaved], grads: Grads) -> None:
         """Add the gradient of w_h: its rows for i, f, g saw the candidate before, those for o the new one."""
         F = self.features

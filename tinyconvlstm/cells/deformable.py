@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,14 +99,18 @@ class DeformableLSTMCell(LSTMCell):
         self.params |= {name: np.zeros_like(a) for name, a in fresh.items()}
 
     @property
-    def kept_per_step(self) -> int:  # type: ignore[override]
-        """The LSTM's arrays, and q, in whole arrays of F channels."""
-        return 6 + ceil(len(self.params["b_q"]) / self.features)
+    def kept_per_step(self) -> float:  # type: ignore[override]
+        """The LSTM's arrays, and q."""
+        return 6 + len(self.params["b_q"]) / self.features
 
     @property
-    def dz_blocks(self) -> int:
+    def dz_blocks(self) -> float:
         """4F channels for the gates, and q's."""
-        return 4 + ceil(len(self.params["b_q"]) / self.features)
+        return 4 + len(self.params["b_q"]) / self.features
+
+    def products(self) -> list[tuple[str, Array, bool]]:
+        """All but w_h, which meets what is sampled."""
+        return [product for product in super().products() if product[0] != "w_h"]
 
     def strip_room(self, h: Array) -> int:
         """What a strip's taps see, its columns, the gradients of both, places (64 bits) and a corner's shares."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..backend import Array, array_module
 from ..ops.conv import ConvSaved, correlate_adjoint_x
 from ..ops.gates import LSTMState, split
-from .maps import Grads, zeros
+from .maps import Grads, as_array, zeros
 from .odyssey import OdysseySaved, VanillaLSTMCell
 
 
@@ -55,6 +55,7 @@ class FGRCell(VanillaLSTMCell):
 
     states = 5
     kept_per_step = 9  # i, f, g, o, c, tanh(c), and i, f, o side by side
+    frames_beside = 6  # dr, and what w_r read
 
     def __init__(
         self,
@@ -102,10 +103,11 @@ class FGRCell(VanillaLSTMCell):
     def state_backward(self, dzs: Sequence[Array], steps: Sequence[FGRSaved], grads: Grads) -> None:
         """Add the gradients of w_h and w_r, sums over the steps."""
         super().state_backward(dzs, steps, grads)
-        drs, frames = [self.of_gates(dz) for dz in dzs], [step.gate_map.x for step in steps]
+        drs, frames = self.of_gates(as_array(dzs), 2), [step.gate_map.x for step in steps]
         self.gate_map.add_weight_grads(drs, frames, steps[0].gate_map, grads)
 
-    def of_gates(self, dz: Array) -> Array:
-        """The blocks i, f, o of dz (N, 4F, *S): what w_r's output meets."""
-        dz_i, dz_f, _, dz_o = split(dz, 4)
-        return array_module(dz).concatenate([dz_i, dz_f, dz_o], axis=1)
+    def of_gates(self, dz: Array, axis: int = 1) -> Array:
+        """The blocks i, f, o of dz, whose `axis` has 4F: what w_r's output meets."""
+        xp, F = array_module(dz), self.features
+        dz_if, _, dz_o = xp.split(dz, [2 * F, 3 * F], axis)
+        return xp.concatenate([dz_if, dz_o], axis)

@@ -52,7 +52,7 @@ class ClockStack(Recurrent):
             moves, state = ceil(T / cell.periods[k]), level.state_shape(frame)
             pooled = k and prod(per_axis(cell.pools[k - 1], len(S), "pool")) > 1
             read = frame.size if cell.context(k) or pooled else 0
-            kept = moves * (prod(state) * (level.kept_per_step + level.states) + read)
+            kept = moves * (N * level.step_kept(state[2:]) + prod(state) * level.states + read)
             macs = moves * N * prod(state[2:]) * level.macs_per_position
             costs.append((str(k), level, Cost((T, *state), macs, kept)))
         shown = costs[cell.show][2].out

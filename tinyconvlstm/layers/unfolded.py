@@ -10,73 +10,103 @@ import numpy as np
 from ..backend import Array
 from ..cells.base import TwoMapCell
 from ..cells.maps import ConvMap
+from ..cells.maps_factored import FactoredMap
 from ..ops.conv import block_sizes, flipped_shape, lowering_of, steps_at_a_time, way_back, weight_block_sizes
 from ..ops.lowering import Im2col, Lowering
-from ..ops.windows import Geometry, Window, padded_sizes
+from ..ops.windows import Geometry, Pads, Window, padded_sizes
 from ..parallel import shares
 
 Shape = tuple[int, ...]
 
 
-def patches_of_w(cell: TwoMapCell, shape: Shape, at_once: int, alone: bool, segment: bool) -> int:
-    """Numbers that the gradient of a map's weights needs for so many steps: of the map that needs most."""
-    found = [0]
-    for geometry, lowering, w, of_x, together in convolutions(cell, shape[3:]):
+def patches_of_w(
+    cell: TwoMapCell,
+    shape: Shape,
+    at_once: int,
+    alone: bool,
+    segment: bool,
+    *,
+    of_x: bool,
+    rest: bool = True,
+    beside: int = 0,
+) -> int:
+    """Numbers that the gradient of a map's weights needs for so many steps: of the map that needs most.
+
+    Of the maps `of_x`, or those of the state, which at `rest` gives none. What lies `beside` them is that of the
+    state map, or the input map; further maps have their own.
+    """
+    out, found = cell.input_map.out(shape[3:]), [beside]
+    for geometry, lowering, w, groups, _, together, between, further in convolutions(cell, shape[3:], of_x):
         steps = at_once if together else 1
-        once = steps == shape[0] and not segment  # then it is the gradient; and a state at rest has none
-        steps -= once and not of_x
+        once = steps == shape[0] and not segment  # then it is the gradient
+        steps -= steps == shape[0] and rest and not of_x
         rows, needed = w.shape[1] * geometry.taps, -int(w.size) if once else 0
+        needed += between * shape[1] * geometry.positions
+        if not further:
+            needed += beside
+        elif steps > 1:
+            needed += round(steps * cell.frames_beside * shape[1] * cell.features * prod(out))
         macs = shape[1] * w.size * geometry.positions * lowering.work
         # a scan in one part leaves the threads to the product
         for part in shares(like(cell, shape[1:]), macs if alone else 0):
             clips = part.stop - part.start
-            x = like(cell, (clips, w.shape[1], *geometry.sizes))
+            x = like(cell, (clips, w.shape[1] * groups, *geometry.sizes))
             blocks = weight_block_sizes(x, geometry, lowering, rows, len(w))
             whole = blocks[0] >= clips and blocks[1] >= geometry.out[0]
             sums = lowering.size if whole else 2 * lowering.size  # what a block adds, and what it adds to
             n = min(steps, steps_at_a_time(x, geometry, lowering, blocks))
-            block = n * (held(lowering, blocks, clips, geometry, w.shape[1]) + sums)
+            block = n * (
+                held(lowering, lowering.pads, blocks, clips, geometry, x.shape[1], beside=True) + sums
+            )
             as_w = type(lowering) is not Im2col and int(w.size)  # as w lies
             needed += max(block, n * (lowering.size + as_w))
         found.append(needed)
     return max(found)
 
 
-def patches_of_x(cell: TwoMapCell, shape: Shape, steps: int, turning: bool = False) -> int:
+def patches_of_x(
+    cell: TwoMapCell, shape: Shape, steps: int, alone: bool, *, of_x: bool, turning: bool = False
+) -> int:
     """Numbers that the gradient of what a map read needs for so many steps: of the map that needs most.
 
-    The maps of the state take one step at a time. While `turning` the input map's weights around, these count too.
+    Of the maps `of_x`, or those of the state. While `turning` the weights around, these count too.
     """
-    found = [0]
-    for geometry, _, w, of_x, _ in convolutions(cell, shape[3:]):
-        clips = shape[1] * (steps if of_x else 1)
-        mirror, lowering = back_to_x(geometry, w)
-        shape_of_dz = (clips, w.shape[0] if mirror else w.shape[1], *(mirror or geometry).sizes)
-        blocks = block_sizes(like(cell, shape_of_dz), mirror or geometry, lowering)
-        own = lowering.size if mirror and of_x and turning else 0
-        found.append(own + held(lowering, blocks, clips, mirror or geometry, shape_of_dz[1], room=not mirror))
+    found, batch = [0], shape[1] * steps
+    for geometry, _, w, groups, _, _, between, _ in convolutions(cell, shape[3:], of_x):
+        mirror, lowering = back_to_x(geometry, w, groups)
+        pads = lowering.pads if mirror else lowering.back.around
+        needed = (lowering.size if mirror and turning else 0) + between * batch * geometry.positions
+        frame = (w.shape[0] if mirror else w.shape[1] * groups, *(mirror or geometry).sizes)
+        macs = batch * w.size * geometry.positions * lowering.work
+        for part in shares(like(cell, (batch, *frame)), macs if alone else 0):
+            clips = part.stop - part.start
+            blocks = block_sizes(like(cell, (clips, *frame)), mirror or geometry, lowering)
+            needed += held(lowering, pads, blocks, clips, mirror or geometry, frame[0])
+        found.append(needed)
     return max(found)
 
 
 def held(
     lowering: Lowering,
+    pads: Pads | None,
     blocks: tuple[int, int],
     clips: int,
     geometry: Geometry,
     channels: int,
-    room: bool = False,
+    beside: bool = False,
 ) -> int:
-    """Numbers that a block of so many samples and rows needs, of which there may be fewer: padded, then unfolded."""
+    """Numbers that a block of so many samples and rows needs, of which there may be fewer: padded, then unfolded.
+
+    For the weights, samples stand `beside` each other, with dy beside them.
+    """
     samples, rows = min(blocks[0], clips), min(blocks[1], geometry.out[0])
-    pads = lowering.back.around if room else lowering.pads
     padded = (
         samples * channels * prod(padded_sizes(geometry._replace(pads=pads)))
         if pads and any(map(any, pads))
         else 0
     )
     strip = geometry._replace(out=(rows, *geometry.out[1:]))
-    # samples stand side by side, with dy beside them, for the weights only
-    return padded + (samples * lowering.held(strip, 1) if room else lowering.held(strip, samples))
+    return padded + (lowering.held(strip, samples) if beside else samples * lowering.held(strip, 1))
 
 
 def weights_kept(cell: TwoMapCell, sizes: Shape, forward: bool, inputs: bool) -> int:
@@ -85,18 +115,18 @@ def weights_kept(cell: TwoMapCell, sizes: Shape, forward: bool, inputs: bool) ->
     Where a segment is scanned again meanwhile, those of the way `forward` too, which Winograd's transforms make.
     """
     kept = 0
-    for geometry, lowering, w, of_x, _ in convolutions(cell, sizes):
-        mirror, back = back_to_x(geometry, w)
+    for geometry, lowering, w, groups, of_x, *_ in convolutions(cell, sizes):
+        mirror, back = back_to_x(geometry, w, groups)
         kept += back.size if mirror and (inputs or not of_x) else 0
         kept += lowering.size if forward and lowering.size > w.size else 0
     return kept
 
 
-def back_to_x(geometry: Geometry, w: Array) -> tuple[Geometry | None, Lowering]:
+def back_to_x(geometry: Geometry, w: Array, groups: int) -> tuple[Geometry | None, Lowering]:
     """Where dx is a convolution of dz, its geometry; and its lowering."""
-    if mirror := way_back(w, w.shape, geometry, 1):
-        return mirror, lowering_of(w, flipped_shape(w.shape, 1), mirror, 1)
-    return None, lowering_of(w, w.shape, geometry, 1).back
+    if mirror := way_back(w, w.shape, geometry, groups):
+        return mirror, lowering_of(w, flipped_shape(w.shape, groups), mirror, groups)
+    return None, lowering_of(w, w.shape, geometry, groups).back
 
 
 class Convolution(NamedTuple):
@@ -105,21 +135,42 @@ class Convolution(NamedTuple):
     geometry: Geometry
     lowering: Lowering
     w: Array
+    groups: int
     of_x: bool  # it reads the input, else the state
     together: bool  # its gradient takes several steps at once
+    between: int  # channels between the two halves of a factored map, which are made again on the way back
+    further: bool  # it reads the state, beside the state map
 
 
-def convolutions(cell: TwoMapCell, sizes: Shape) -> list[Convolution]:
-    """Those of a cell for an input of spatial `sizes`."""
-    maps = {m.w: m for m in vars(cell).values() if isinstance(m, ConvMap)}
+def convolutions(cell: TwoMapCell, sizes: Shape, of_x: bool | None = None) -> list[Convolution]:
+    """Those of a cell for an input of spatial `sizes`; only those that read the input, or the state, where asked."""
+    maps: dict[str, ConvMap] = {}
+    for own in vars(cell).values():
+        if isinstance(own, FactoredMap):
+            maps |= {own.first: own, own.second: own}
+        elif isinstance(own, ConvMap):
+            maps[own.w] = own
     out, found = cell.input_map.out(sizes), []
     for name, w, together in cell.products() if cell.kernel else ():
-        if w.ndim == 2 + len(cell.kernel) and name != "w_c":  # a peephole map is no kernel
-            own = maps.get(name)
-            of_x = own is cell.input_map or (own is not None and own.b is not None)
-            window = Window(w.shape[2:], padding="same") if own is None else own.window
-            geometry = window.over(sizes if of_x else out)
-            found.append(Convolution(geometry, lowering_of(w, w.shape, geometry, 1), w, of_x, together))
+        if w.ndim != 2 + len(cell.kernel) or name == "w_c":  # a peephole map is no kernel
+            continue
+        map_ = maps.get(name)
+        projects = map_ is cell.input_map or (map_ is not None and map_.b is not None)
+        reads_x = projects and name not in cell.step_by_step
+        if of_x not in (None, reads_x):
+            continue
+        window = Window(w.shape[2:], padding="same") if map_ is None else map_.window
+        groups, between, over = 1, 0, sizes if reads_x else out
+        if isinstance(map_, FactoredMap):
+            between, together = cell.params[map_.first].shape[0], False
+            if name == map_.first:
+                groups = map_.channels(cell.params) // w.shape[1]
+            else:
+                window, over = Window(w.shape[2:]), out
+        geometry = window.over(over)
+        lowering = lowering_of(w, w.shape, geometry, groups)
+        further = not reads_x and map_ is not None and map_ is not cell.state_map
+        found.append(Convolution(geometry, lowering, w, groups, reads_x, together, between, further))
     return found
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -166,6 +167,34 @@ def leftovers(out: Path) -> list[str]:
             break
         time.sleep(0.1)
     return found
+
+
+RANK = """
+import time
+from tinyconvlstm.watch import watched
+
+watched(0, 60.0)
+print("here", flush=True)
+time.sleep(60)
+"""
+LAUNCHER = """
+import subprocess, sys
+
+with subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], stderr=subprocess.PIPE) as watcher:
+    watcher.stderr.close()  # nobody reads what the rank and its watcher say
+    print(watcher.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("lost", ["launcher", "watcher"])
+def test_a_rank_ends_where_nobody_reads_the_message(lost, tmp_path):
+    words = [sys.executable, "-c", LAUNCHER, RANK, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as launcher:
+        watcher, here = sorted(launcher.stdout.readline() for _ in range(2))
+        assert here == "here\n"
+        os.kill(launcher.pid if lost == "launcher" else int(watcher), signal.SIGKILL)
+        assert not leftovers(tmp_path)
 
 
 def command(out: Path, *parts: str) -> subprocess.CompletedProcess:

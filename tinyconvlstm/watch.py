@@ -19,6 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 PAUSE = 0.05  # seconds between two looks
@@ -26,9 +27,14 @@ BEGUN, KEPT, SAID, OVER = b"b", b"k", b"s", b"o"  # what a rank tells
 
 
 def say(line: str, *, below: bool = True) -> None:
-    """One line on stderr, in one piece, `below` whatever a progress bar may have left there."""
-    sys.stderr.flush()
-    os.write(2, f"{chr(10) * below}{line}\n".encode())
+    """One line on stderr, in one piece, `below` whatever a progress bar may have left there.
+
+    Where stderr has gone, with mpiexec, it is lost: what was to end after it ends all the same.
+    """
+    with suppress(OSError, ValueError):  # ValueError: closed
+        sys.stderr.flush()
+    with suppress(OSError):
+        os.write(2, f"{chr(10) * below}{line}\n".encode())
 
 
 def tells_nobody(word: bytes) -> None:

@@ -43,7 +43,7 @@ with Group.world(timeout=timeout) as group:
     batches = []
 
     def batch(step):
-        if fault and fault != "halfway" and step == at and group.rank == 1:
+        if fault and fault != "halfway" and step == at and (group.rank == 1 or fault == "Ctrl-C"):
             if fault == "raise":
                 raise ArithmeticError("out of tune")
             if fault == "exit":
@@ -54,6 +54,8 @@ with Group.world(timeout=timeout) as group:
                 os._exit(0)
             if fault == "watcher":
                 os.kill(os.getppid(), 9)
+            if fault == "Ctrl-C":
+                os.kill(os.getpid(), signal.SIGINT)
             if fault in ("KILL", "SEGV", "STOP", "INT"):
                 os.kill(os.getpid(), getattr(signal, "SIG" + fault))
             time.sleep(600)
@@ -137,7 +139,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(tmp_path):
         ("hang", "rank 1 did not come to the gradients"),
         ("KILL", r"rank 1 \(process \d+\) was killed by SIGKILL; all ranks end, --resume goes on"),
         ("SEGV", r"rank 1 \(process \d+\) was killed by SIGSEGV"),
-        ("watcher", "the process that watches rank 1 was killed; all ranks end"),
+        ("watcher", "the process that watches rank 1 was killed; all ranks end, --resume goes on"),
         ("STOP", r"rank 1 \(process \d+\) has stood still for 2 s"),
         ("halfway", r"rank 1 \(process \d+\) has stood still for 2 s"),
         ("INT", "rank 1 stopped: KeyboardInterrupt: after 3 of 5 steps; .* keeps the first 2 steps"),
@@ -155,6 +157,16 @@ def test_a_faulty_rank_ends_the_job_and_it_can_go_on(fault, message, tmp_path):
     finished(launch(2, reference, 5))
     for name, expected in params(reference).items():
         np.testing.assert_array_equal(params(tmp_path)[name], expected)
+
+
+@needs_mpi
+def test_ctrl_c_before_the_first_checkpoint_writes_one_and_says_so(tmp_path):
+    stopped = launch(2, tmp_path, 5, fault="Ctrl-C", at=1, timeout=10.0)
+    assert stopped.returncode != 0
+    said = [line for line in stopped.stderr.splitlines() if line.startswith("tinyconvlstm: ")]
+    assert len(said) == 1
+    assert "rank 0 stopped: KeyboardInterrupt: after 1 of 5 steps" in said[0]
+    assert "; all ranks end, --resume goes on from the last checkpoint" in said[0]
 
 
 def leftovers(out: Path) -> list[str]:

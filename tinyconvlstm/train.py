@@ -185,7 +185,9 @@ def train(
             if best_step == done - 1:
                 keep("best.safetensors")  # the stop may have come while it was written
             keep("last.safetensors")
-            kept = done if group.leads else kept  # the others write nothing
+            if out and group.leads:  # the others write nothing
+                kept = done
+                group.can_resume()
         raise KeyboardInterrupt(f"after {done} of {steps} steps; {kept_in(out, kept)}") from stop
     except NonFiniteError:
         if group.leads:

@@ -61,10 +61,12 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
         os._exit(watch(child, ear, rank, timeout))
     os.close(ear)
     os.close(heart)
-    feel = threading.Thread(target=outlive, args=(pulse, rank), name="tinyconvlstm pulse", daemon=True)
+    told = bytearray()
+    feel = threading.Thread(target=outlive, args=(pulse, rank, told), name="tinyconvlstm pulse", daemon=True)
     feel.start()
 
     def tell(word: bytes) -> None:
+        told.extend(word)
         try:
             os.write(mouth, word)
         except OSError:  # nobody listens any more
@@ -116,7 +118,7 @@ def finish(child: int, said: str, told: bytes) -> NoReturn:
     os._exit(1)
 
 
-def ends(said: str, told: bytes) -> str:
+def ends(said: str, told: bytes | bytearray) -> str:
     """The one line: what happened, and what follows."""
     return (
         f"tinyconvlstm: {said}; all ranks end{', --resume goes on from the last checkpoint' * (KEPT in told)}"
@@ -131,8 +133,8 @@ def heard(ear: int) -> bytes:
         return b""
 
 
-def outlive(pulse: int, rank: int) -> None:
+def outlive(pulse: int, rank: int, told: bytearray) -> None:
     """Wait until the watcher is no more: then it has been killed, and the rank ends too."""
     os.read(pulse, 1)  # nothing is ever written
-    say(f"tinyconvlstm: the process that watches rank {rank} was killed; all ranks end")
+    say(ends(f"the process that watches rank {rank} was killed", told))
     os._exit(1)

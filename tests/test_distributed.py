@@ -181,6 +181,42 @@ def leftovers(out: Path) -> list[str]:
     return found
 
 
+STARTING = """
+import sys, time
+from pathlib import Path
+from tinyconvlstm import distributed
+
+watched = distributed.watched
+
+def slowly(rank, timeout):
+    tell = watched(rank, timeout)
+    Path(sys.argv[1], f"rank{rank}").touch()
+    time.sleep(600 * rank)  # rank 0 goes on to MPI, which waits for the others
+    return tell
+
+distributed.watched = slowly
+distributed.Group.world(timeout=200.0)
+"""
+
+
+@needs_mpi
+def test_ctrl_c_while_mpi_starts_ends_the_job_with_one_message(tmp_path):
+    words = [str(MPIEXEC), "-n", "3", sys.executable, "-m", "mpi4py", "-c", STARTING, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as job:
+        try:
+            while len(list(tmp_path.iterdir())) < 3 and job.poll() is None:
+                time.sleep(0.1)
+            time.sleep(1)  # now rank 0 waits in MPI
+            job.send_signal(signal.SIGINT)
+            said = [line for line in job.communicate(timeout=60)[1].splitlines() if "tinyconvlstm: " in line]
+        finally:
+            job.kill()
+    assert len(said) == 1
+    assert re.search(r"rank 0 \(process \d+\) was killed by SIGINT; all ranks end", said[0])
+    assert not leftovers(tmp_path)
+
+
 RANK = """
 import time
 from tinyconvlstm.watch import watched

@@ -26,14 +26,13 @@ import numpy as np
 
 from .backend import Array, array_module, backend_name, map_arrays, synchronise, to_backend, to_numpy
 from .chance import ClipGenerator
-from .watch import BEGUN, KEPT, OVER, SAID, say, tells_nobody, watched
+from .watch import BEGUN, KEPT, OVER, SAID, TURN, say, tells_nobody, watched
 
 BUCKET = 8 << 20  # bytes that travel together: few messages, each large enough to fill the network
 # what mpiexec leaves in the environment
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 TIMEOUT = 120.0  # seconds that a rank waits for another one
-TURN = 1.0  # seconds that the others leave a rank to say what all of them have to say
 SAVING = 10.0  # seconds that the others leave the first one to save what Ctrl-C has stopped
 MISTAKES = (ValueError, TypeError, OSError)  # the user's: exit status 2
 ARRIVED = 71  # tag of the messages "I have come to this step"

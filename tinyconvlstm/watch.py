@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 PAUSE = 0.05  # seconds between two looks
+TURN = 1.0  # seconds that the others leave a rank to say what all of them have to say
 BEGUN, KEPT, SAID, OVER = b"b", b"k", b"s", b"o"  # what a rank tells
 
 
@@ -49,6 +50,9 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
     at_work = threading.active_count() > 1 or {"mpi4py.MPI", "cupy"} & set(sys.modules)
     if at_work or not hasattr(os, "fork"):
         return tells_nobody
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises:  # Ctrl-C kills until MPI has started: Python would hear of it after that, if all ranks come
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     (ear, mouth), (pulse, heart) = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -67,6 +71,8 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
 
     def tell(word: bytes) -> None:
         told.extend(word)
+        if word == BEGUN and raises:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             os.write(mouth, word)
         except OSError:  # nobody listens any more
@@ -77,7 +83,8 @@ def watched(rank: int, timeout: float) -> Callable[[bytes], None]:
 
 def watch(child: int, ear: int, rank: int, timeout: float) -> int:
     """Wait for a rank and say what happened to it; returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the rank's matter
+    interrupts: list[int] = []  # Ctrl-C comes to all ranks and to their watchers; it is the ranks' matter
+    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: os.kill(child, number))
     os.set_blocking(ear, False)
@@ -105,7 +112,9 @@ def watch(child: int, ear: int, rank: int, timeout: float) -> int:
         return 0
     else:
         said = f"{name} left with exit status {os.WEXITSTATUS(status)} before its end"
-    if SAID not in told:
+    if interrupts and rank and os.waitstatus_to_exitcode(status) in (-signal.SIGINT, 128 + signal.SIGINT):
+        time.sleep(TURN)  # what befalls all ranks the first one's watcher says
+    elif SAID not in told:
         say(ends(said, told))
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) or 1
 

@@ -7,9 +7,9 @@ overlap. What they average is what one process would have computed from the whol
 may go on with another number of ranks. Because averaging gradients is one line (`group.average`), the
 training loop does not change. One process alone needs neither MPI nor mpiexec: its group has size 1.
 
-A job never waits for ever. A rank that raises or leaves ends all ranks, with a message that names it;
-a rank that hangs is named by the others after `timeout` seconds; one that is killed or stopped, by the process
-that watches it (`watch.py`). What was saved goes on with --resume.
+Within `with group` no rank waits for another for ever. A rank that raises or leaves ends all ranks, with a
+message that names it; a rank that hangs is named by the others after `timeout` seconds; one that is killed or
+stopped, by the process that watches it (`watch.py`). What was saved goes on with --resume.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyconvlstm.cli import positive
+
 from .cases import CASES, Case
 
 TOLERANCE = 2e-4  # of the largest value: two float32 results summed in different orders
@@ -59,11 +61,12 @@ class Contender:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         env = os.environ | dict.fromkeys(names, str(threads)) | (environment or {})
         self.results = tempfile.NamedTemporaryFile(suffix=".npz")  # noqa: SIM115 (it lives as long as the process)
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         command = [interpreter, "-m", f"{__package__}.worker", peer, str(threads), path, self.results.name]
         pipes: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
-            "stderr": subprocess.DEVNULL,
+            "stderr": self.errors,
         }
         self.peer = peer
         self.process = subprocess.Popen(command, env=env, text=True, **pipes)
@@ -74,9 +77,17 @@ class Contender:
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-            return dict(json.loads(self.process.stdout.readline() or '{"missing": "its process ended"}'))
+            answer = self.process.stdout.readline()
         except BrokenPipeError:
-            return {"missing": "its process ended"}
+            answer = ""
+        return dict(json.loads(answer)) if answer else {"missing": self.last_words()}
+
+    def last_words(self) -> str:
+        """Of a process that has ended: the last line of its errors."""
+        self.process.wait()
+        self.errors.seek(0)
+        said = self.errors.read().strip().splitlines()
+        return ": ".join(["its process ended", *said[-1:]])
 
     def prepare(self, case: Case, dx: bool) -> dict[str, np.ndarray] | str:
         """Its results, or why there are none."""
@@ -85,7 +96,9 @@ class Contender:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()  # it waits, and closes the pipes
+        self.results.close()
+        self.errors.close()
 
 
 def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[str]:
@@ -105,7 +118,12 @@ def compare(ours: Contender, peer: Contender, case: Case, dx: bool, pairs: int) 
         return one if isinstance(one, str) else str(other)
     if wrong := differences(one, other):
         raise SystemExit(f"{case.name}: {peer.peer}'s results are not ours: {'; '.join(wrong)}")
-    times = [(ours.ask(time=True)["ms"], peer.ask(time=True)["ms"]) for _ in range(pairs)]
+    times = []
+    for _ in range(pairs):
+        replies = ours.ask(time=True), peer.ask(time=True)
+        if why := [reply["missing"] for reply in replies if "missing" in reply]:
+            return str(why[0])
+        times.append(tuple(reply["ms"] for reply in replies))
     a, b = zip(*times, strict=True)
     return Row(case, dx, peer.peer, statistics.median(a), statistics.median(b), [x / y for x, y in times])
 
@@ -124,10 +142,18 @@ def run(
     """All rows, printed as they come, and the contenders' versions; `interpreter` runs ours."""
     cases = [CASES[name] for name in args.cases or CASES]
     ours = Contender("ours", args.threads, environment=environment, interpreter=interpreter)
-    versions, rows = [ours.ask(version=True)["version"]], []
+    reply = ours.ask(version=True)
+    if "missing" in reply:
+        raise SystemExit(f"ours: {reply['missing']}")
+    versions, rows = [reply["version"]], []
     for name, path in peers(args).items():
         peer = Contender(name, args.threads, path)
-        versions.append(peer.ask(version=True).get("version", f"{name}: not to be had"))
+        reply = peer.ask(version=True)
+        if "missing" in reply:
+            print(f"\n{name}: {reply['missing']}")
+            peer.close()
+            continue
+        versions.append(reply["version"])
         print(f"\n{versions[-1]}\n{HEAD}")
         for case in cases:
             for dx in (True, False):
@@ -159,22 +185,24 @@ def line(row: Row) -> str:
     return f"| {row.case.name} | {dx} | {row.ours:.1f} | {row.theirs:.1f} | **{row.median:.2f}** | {spread} | {limit} |"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
-    parser.add_argument("--pairs", type=int, default=7, help="turns of each pair of contenders (default: 7)")
     parser.add_argument(
-        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every contender"
+        "--pairs", type=positive, default=7, help="turns of each pair of contenders (default: 7)"
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=len(os.sched_getaffinity(0)), help="of every contender"
     )
     parser.add_argument(
         "--peers", nargs="+", choices=("torch", "keras", "dezero", "numpy_ml"), help="only these"
     )
     parser.add_argument("--dezero", metavar="PATH", help="a checkout of DeZero")
-    parser.add_argument("--numpy-ml", metavar="PATH", help="a checkout of numpy-ml")
+    parser.add_argument("--numpy-ml", metavar="PATH", help="a checkout of numpy-ml; it needs SciPy")
     parser.add_argument(
         "--coretype", help="kernels that our OpenBLAS is to use, e.g. Haswell; default: its own choice"
     )
@@ -186,10 +214,18 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="also measure memory and growth; write docs/benchmarks.md"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     unknown = sorted(set(args.cases) - set(CASES))
     if unknown:
         parser.error(f"unknown cases {unknown}, expected some of {', '.join(CASES)}")
+    for name, path in (("dezero", args.dezero), ("numpy_ml", args.numpy_ml)):
+        option = f"--{name.replace('_', '-')}"
+        if path is not None and not Path(path, name).is_dir():
+            parser.error(f"{option} is {path!r}, expected a checkout, a folder that holds {name}")
+        if path is None and name in (args.peers or ()):
+            parser.error(f"--peers {name} needs its checkout: {option} PATH")
+    if lacking := sorted(set(args.peers or ()) - set(peers(args))):
+        parser.error(f"--peers {' '.join(lacking)}: not installed")
     if args.free_threaded and not args.write:
         parser.error("--free-threaded adds a table to the page: give --write too")
     environment = {"OPENBLAS_CORETYPE": args.coretype} if args.coretype else {}

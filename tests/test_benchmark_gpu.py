@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,12 @@ def test_what_is_no_convlstm_is_refused(capsys: Any):
     with pytest.raises(SystemExit):
         gpu.main(["conv1d"])
     assert "unknown cases ['conv1d']" in capsys.readouterr().err
+
+
+def test_without_cupy_a_line_says_how_to_get_it(monkeypatch: Any, capsys: Any):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(SystemExit):
+        gpu.main(["S"])
+    said = capsys.readouterr()
+    assert not said.out
+    assert "error: backend 'cupy' needs CuPy: pip install 'tinyconvlstm[cuda12x]'" in said.err

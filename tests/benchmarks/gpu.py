@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconvlstm.backend import synchronise, to_backend, to_numpy
+from tinyconvlstm.backend import BackendError, module_of, synchronise, to_backend, to_numpy
 from tinyconvlstm.kernels import captured
 from tinyconvlstm.precision import PRECISIONS, products
 
@@ -151,6 +151,10 @@ def main(argv: list[str] | None = None) -> list[str]:
     args.cases = args.cases or ["M", "L", "Shi"]
     if unknown := sorted(set(args.cases) - set(convlstms)):
         parser.error(f"unknown cases {unknown}, expected some of {', '.join(convlstms)}")
+    try:
+        module_of(args.backend)
+    except BackendError as error:
+        parser.error(str(error))
     print(HEAD)
     return rows(args)
 

@@ -1,4 +1,7 @@
-"""DeZero, given the path of a checkout: ConvLSTM and LSTM written in its functions, and conv2d."""
+"""DeZero, given the path of a checkout: ConvLSTM and LSTM written in its functions, and conv2d.
+
+Its convolution and its linear map always make the gradient of x. Where no contender makes it, those here do not.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import dezero
 import dezero.functions as functions
 import numpy as np
 from dezero import Variable
+from dezero.functions_conv import Conv2d, Conv2DGradW
 
 Results = dict[str, np.ndarray]
 
@@ -31,18 +35,34 @@ def prepare(case: Any, arrays: Results, dx: bool) -> Callable[[], Results] | Non
     return kinds[case.kind](case, arrays, dx)
 
 
+class Conv2dOfInput(Conv2d):  # type: ignore[misc]
+    """Without the gradient of x."""
+
+    def backward(self, gy: Any) -> Any:
+        return None, Conv2DGradW(self)(self.inputs[0], gy), gy.sum(axis=(0, 2, 3))
+
+
+class LinearOfInput(functions.Linear):  # type: ignore[misc]
+    """Without the gradient of x."""
+
+    def backward(self, gy: Any) -> Any:
+        x, _, b = self.inputs
+        return None, functions.matmul(x.T, gy), functions.sum_to(gy, b.shape)
+
+
 def recurrent(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
     """Input and state each through their own map, gates by slices, as DeZero's LSTM layer has them."""
     F, k = case.sizes["F"], case.sizes.get("k", 1)
     conv = case.kind == "convlstm"
     w_x, w_h, b = (Variable(a[name]) for name in ("w_x", "w_h", "b"))
     xs = [Variable(x) for x in a["xs"]]
+    conv2d, linear = (Conv2d, functions.Linear) if dx else (Conv2dOfInput, LinearOfInput)
 
     def both(x: Any, h: Any) -> Any:
         if conv:
-            z = functions.conv2d(x, w_x, b, pad=k // 2)
+            z = conv2d(pad=k // 2)(x, w_x, b)
             return z if h is None else z + functions.conv2d(h, w_h, pad=k // 2)
-        z = functions.linear(x, functions.transpose(w_x), b)
+        z = linear()(x, functions.transpose(w_x), b)
         return z if h is None else z + functions.linear(h, functions.transpose(w_h))
 
     def run() -> Results:
@@ -75,12 +95,13 @@ def recurrent(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
 
 def conv(case: Any, a: Results, dx: bool) -> Callable[[], Results]:
     x, w, b = (Variable(a[name]) for name in ("x", "w", "b"))
+    conv2d = Conv2d if dx else Conv2dOfInput
     settings = {"stride": case.sizes.get("stride", 1), "pad": case.sizes["k"] // 2}
 
     def run() -> Results:
         for v in (x, w, b):
             v.cleargrad()
-        y = functions.conv2d(x, w, b, **settings)
+        y = conv2d(**settings)(x, w, b)
         functions.sum(y * Variable(a["dy"])).backward()
         found = {"y": y.data, "dw": w.grad.data, "db": b.grad.data}
         return found | ({"dx": x.grad.data} if dx else {})

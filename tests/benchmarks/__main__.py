@@ -3,7 +3,8 @@
     python -m tests.benchmarks                          every case, beside the peers that are installed
     python -m tests.benchmarks M L --pairs 5            two cases
     python -m tests.benchmarks --dezero PATH --numpy-ml PATH      also beside checkouts of these
-    python -m tests.benchmarks --write                  all of it, into docs/benchmarks.md (half an hour)
+    python -m tests.benchmarks --write                  all of it, into docs/benchmarks.md (half an hour);
+                                                        with --free-threaded PYTHON also without Python's lock
 
 Every contender runs in a process of its own, with the same arrays, dtype and number of threads. Outputs
 and gradients are compared first. Then they take turns; what is printed is the median over pairs of

@@ -269,6 +269,12 @@ def test_cupy_without_a_device_is_one_line(capsys, tmp_path, monkeypatch):
     assert "cuda12x" in line
 
 
+def test_more_threads_than_there_can_be_are_refused_in_one_line(capsys):
+    assert "threads is 99999999999999999999, expected a whole number from 1 to 65,536" in fails(
+        capsys, "info", "--threads", "9" * 20
+    )
+
+
 def test_interrupt_exits_130(monkeypatch, capsys, tmp_path):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt

@@ -583,18 +583,32 @@ def test_the_setting(monkeypatch):
     finally:
         set_threads(None)
     assert get_threads() == 3
-    for wrong in ("many", "²", "0", "-1", ""):
+    for wrong in ("many", "²", "0", "-1", "", "65537", "9" * 20):
         monkeypatch.setenv(parallel.VARIABLE, wrong)
         for ask in (get_threads, lambda: set_threads(None)):
             with pytest.raises(
-                ValueError, match=rf"TINYCONVLSTM_THREADS='{wrong}', expected a whole number of at least 1"
+                ValueError, match=rf"TINYCONVLSTM_THREADS='{wrong}', expected a whole number from 1 to 65,536"
             ):
                 ask()
     monkeypatch.delenv(parallel.VARIABLE)
     set_threads(None)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 65_537, 10**30])
 def test_a_setting_out_of_range(threads):
-    with pytest.raises(ValueError, match=r"threads is .*, expected a whole number of at least 1, or None"):
+    before = get_threads(), blas()
+    with pytest.raises(ValueError, match=r"threads is .*, expected a whole number from 1 to 65,536, or None"):
         set_threads(threads)
+    assert (get_threads(), blas()) == before
+
+
+def test_the_largest_setting(monkeypatch):
+    monkeypatch.setattr(parallel, "set_blas", lambda numbers: None)  # which would start some
+    monkeypatch.setenv(parallel.VARIABLE, "65536")
+    assert get_threads() == 65_536
+    try:
+        set_threads(65_536)
+        assert get_threads() == 65_536
+    finally:
+        monkeypatch.delenv(parallel.VARIABLE)
+        set_threads(None)

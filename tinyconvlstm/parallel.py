@@ -29,6 +29,7 @@ from .backend import Array, backend_name
 VARIABLE = "TINYCONVLSTM_THREADS"
 BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TURN = 5e-4  # seconds after which a part that waits for Python's lock asks for it; Python's own are ten times as long
+MOST = 65_536  # threads that may be asked for: no machine has more cores, and BLAS can read the number
 SMALL = 8_000_000  # multiply-accumulates (about 0.1 ms) that are worth a thread of their own
 
 T = TypeVar("T")
@@ -44,11 +45,13 @@ def set_threads(threads: int | None) -> None:
     under way ends with the threads it has.
 
     Raises:
-        ValueError: threads, or TINYCONVLSTM_THREADS, is not a whole number of at least 1.
+        ValueError: threads, or TINYCONVLSTM_THREADS, is not a whole number from 1 to 65,536.
     """
     global _chosen, _settled
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is {threads!r}, expected a whole number of at least 1, or None")
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST
+    ):
+        raise ValueError(f"threads is {threads!r}, expected a whole number from 1 to {MOST:,}, or None")
     wanted = from_environment() if threads is None else threads
     with _lock:
         _chosen, _settled = threads, True
@@ -74,7 +77,7 @@ def get_threads() -> int:
     """How many threads the library may use now.
 
     Raises:
-        ValueError: the environment's TINYCONVLSTM_THREADS is not a whole number of at least 1.
+        ValueError: the environment's TINYCONVLSTM_THREADS is not a whole number from 1 to 65,536.
     """
     if given := _chosen or from_environment():
         return given
@@ -87,9 +90,12 @@ def from_environment() -> int | None:
     given = os.environ.get(VARIABLE)
     if given is None:
         return None
-    if not whole(given):
-        raise ValueError(f"the environment has {VARIABLE}={given!r}, expected a whole number of at least 1")
-    return whole(given)
+    number = whole(given)
+    if number is None or not 1 <= number <= MOST:
+        raise ValueError(
+            f"the environment has {VARIABLE}={given!r}, expected a whole number from 1 to {MOST:,}"
+        )
+    return number
 
 
 def whole(text: str) -> int | None:

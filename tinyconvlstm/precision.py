@@ -1,9 +1,10 @@
 """How precisely a GPU multiplies: named options for the matrix products, and halves for storage.
 
-    "float32"   every bit of both factors; the default
-    "tf32"      float32 arrays, factors rounded to 10 bits of mantissa, products added in float32: tensor cores
-    "float16"   arrays of half the size (`stored`), whose products CuPy adds in float32; or brought back
-                to float32 to compute with (`loaded`)
+    products("float32")   every bit of both factors; the default
+    products("tf32")      float32 arrays, factors rounded to 10 bits of mantissa, sums in float32: tensor cores
+    stored, loaded        float32 arrays kept in float16, half the size, and brought back to compute with
+
+`products` knows no "float16": it is for storage. Products of arrays that are float16 CuPy adds in float32.
 
 CuPy decides in two places. Its products of two matrices look at a compute type a dtype, documented through
 the environment's CUPY_TF32, one for the whole process; its batched products, which every convolution makes,
@@ -42,10 +43,11 @@ def products(precision: str) -> Iterator[None]:
     leave puts back what the other had set.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or that of float16, which is for storage.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+        storage = "; float16 is for storage, see stored() and loaded()" if precision == "float16" else ""
+        raise ValueError(f"precision is {precision!r}, expected one of {PRECISIONS}{storage}")
     before = switches()
     if before is None:
         yield

@@ -50,6 +50,17 @@ def test_a_process_that_ends_says_why(broken):
         peer.close()
 
 
+def test_a_process_that_is_killed_has_no_last_words(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    peer = benchmarks.Contender("ours", 1)
+    try:
+        assert "version" in peer.ask(version=True)
+        peer.process.kill()
+        assert peer.ask(version=True) == {"missing": "its process was ended by signal 9"}
+    finally:
+        peer.close()
+
+
 def test_a_peer_that_does_not_start_has_a_line_in_place_of_a_table(broken, capsys):
     benchmarks.main(["S", "--peers", "dezero", "--dezero", broken, "--threads", "1"])
     assert capsys.readouterr().out.splitlines() == [

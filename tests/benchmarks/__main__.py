@@ -84,8 +84,10 @@ class Contender:
         return dict(json.loads(answer)) if answer else {"missing": self.last_words()}
 
     def last_words(self) -> str:
-        """Of a process that has ended: the last line of its errors."""
-        self.process.wait()
+        """Of a process that has ended: the last line of its errors, unless it was killed, for want of memory say."""
+        status = self.process.wait()
+        if status < 0:
+            return f"its process was ended by signal {-status}"
         self.errors.seek(0)
         said = self.errors.read().strip().splitlines()
         return ": ".join(["its process ended", *said[-1:]])

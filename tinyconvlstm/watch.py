@@ -24,6 +24,7 @@ from typing import NoReturn
 
 PAUSE = 0.05  # seconds between two looks
 TURN = 1.0  # seconds that the others leave a rank to say what all of them have to say
+HEARD = 0.3  # seconds in which mpiexec passes a line on, before it ends all
 BEGUN, KEPT, SAID, OVER = b"b", b"k", b"s", b"o"  # what a rank tells
 
 
@@ -116,7 +117,9 @@ def watch(child: int, ear: int, rank: int, timeout: float) -> int:
         time.sleep(TURN)  # what befalls all ranks the first one's watcher says
     elif SAID not in told:
         say(ends(said, told))
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) or 1
+    left = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status) or 1
+    end_job(left)
+    return left
 
 
 def finish(child: int, said: str, told: bytes) -> NoReturn:
@@ -124,7 +127,19 @@ def finish(child: int, said: str, told: bytes) -> NoReturn:
     say(ends(said, told))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)  # mpiexec asks why a process ended when its rank has gone
+    end_job(1)
     os._exit(1)
+
+
+def end_job(left: int) -> None:
+    """Ask mpiexec to end all ranks with that status, as MPI_Abort does: one in 400 times it overlooks an end.
+
+    The words are those of MPICH's process manager, Hydra; with another mpiexec the exit status must do.
+    """
+    if pipe := os.environ.get("PMI_FD"):
+        time.sleep(HEARD)
+        with suppress(OSError, ValueError):
+            os.write(int(pipe), f"cmd=abort exitcode={left}\n".encode())
 
 
 def ends(said: str, told: bytes | bytearray) -> str:

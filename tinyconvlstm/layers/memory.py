@@ -115,9 +115,8 @@ class BackwardPass:
         cell, h, several = self.cell, self.h, steps > 1
         # dz side by side, where they do not lie so
         apart = cell.dz_blocks > len(cell.gates) or type(cell).to_state_map is not TwoMapCell.to_state_map
-        read = steps - (
-            self.from_rest and steps == self.shape[0] and not of_x
-        )  # a state at rest gives no gradient
+        first = steps == self.shape[0] and not of_x
+        read = steps - (self.from_rest and first)  # a state at rest gives no gradient
         beside = read * len(cell.gates) * h if several and (self.k2 or apart) else 0
         if several and not of_x:  # of a segment, also what the state map read
             beside += read * h * self.segment

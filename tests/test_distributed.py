@@ -18,6 +18,7 @@ import pytest
 from tinyconvlstm import distributed
 from tinyconvlstm.chance import ClipGenerator
 from tinyconvlstm.distributed import Group, bucket_names, clip_axes, digest, unpacked
+from tinyconvlstm.watch import end_job
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 needs_mpi = pytest.mark.skipif(
@@ -446,3 +447,16 @@ def test_a_digest_sees_every_bit_and_name():
         {"c": arrays["a"], "b": arrays["b"]},
     ]
     assert len({digest(a) for a in [arrays, *others]}) == 4
+
+
+def test_a_watcher_asks_mpiexec_to_end_the_job(monkeypatch):
+    """In the words of Hydra, which gives each process a pipe; elsewhere there is none, and nothing is said."""
+    ear, mouth = os.pipe()
+    monkeypatch.setenv("PMI_FD", str(mouth))
+    end_job(137)
+    assert os.read(ear, 100) == b"cmd=abort exitcode=137\n"
+    os.close(ear)
+    end_job(1)  # nobody reads it any more
+    os.close(mouth)
+    monkeypatch.delenv("PMI_FD")
+    end_job(1)

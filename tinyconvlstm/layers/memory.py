@@ -82,7 +82,14 @@ def stored(
 
 
 class BackwardPass:
-    """What a part's way back holds beside its tape, dz, dxs and gradients."""
+    """What a part's way back holds beside its tape, dz, dxs and gradients, in numbers.
+
+    Args:
+        cell, shape, k2: as `peak`, with the clips of the part alone.
+        alone: the scan is one part; its products and convolutions may use all threads.
+        segment: it is a segment of a checkpointed scan, whose dxs and gradients are there already.
+        from_rest: the state before it is zero.
+    """
 
     def __init__(
         self, cell: TwoMapCell, shape: Shape, k2: int | None, alone: bool, segment: bool, from_rest: bool
@@ -115,8 +122,8 @@ class BackwardPass:
         cell, h, several = self.cell, self.h, steps > 1
         # dz side by side, where they do not lie so
         apart = cell.dz_blocks > len(cell.gates) or type(cell).to_state_map is not TwoMapCell.to_state_map
-        first = steps == self.shape[0] and not of_x
-        read = steps - (self.from_rest and first)  # a state at rest gives no gradient
+        whole = steps == self.shape[0]
+        read = steps - (self.from_rest and whole and not of_x)  # a state at rest gives no gradient
         beside = read * len(cell.gates) * h if several and (self.k2 or apart) else 0
         if several and not of_x:  # of a segment, also what the state map read
             beside += read * h * self.segment
@@ -127,7 +134,6 @@ class BackwardPass:
             weights += max(int(a.size) for a in cell.params.values())
         if not of_x:
             return self.states + weights
-        whole = steps == self.shape[0]
         turning = whole and not self.segment
         inputs = beside + patches_of_x(cell, self.shape, steps, self.alone, of_x=True, turning=turning)
         if whole or (several and not self.alone):  # else its map writes it to where it belongs

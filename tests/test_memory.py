@@ -79,7 +79,7 @@ CASES = {
     "RNN, large weights": (RNNCell(128, 128, (5, 5)), (6, 2, 128, 16, 16)),
     "one tap": (GRUCell(32, 8, (1, 1)), (19, 4, 32, 16, 28)),
     "few steps": (NOGCell(12, 8, (5, 5)), (5, 8, 12, 36, 23)),
-    "gate recurrence": (FGRCell(4, 16, (5, 5)), (11, 6, 4, 22, 18)),
+    "gate recurrence": (FGRCell(1, 8, (5, 5)), (9, 6, 1, 35, 17)),
     "candidate": (CandidateLSTMCell(4, 32, (3,)), (16, 2, 4, 124)),
     "separable": (SeparableLSTMCell(32, 8, (3, 3)), (20, 2, 32, 40, 37)),
     "low rank": (LowRankLSTMCell(16, 16, (5, 5), rank=4), (12, 4, 16, 24, 24)),
